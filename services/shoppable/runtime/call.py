@@ -1,0 +1,72 @@
+"""The call that is being served: its request id and how much time it has left, wherever the code stands."""
+
+import contextlib
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import grpc
+import structlog
+
+from shoppable.runtime.errors import DeadlineExceededError
+
+REQUEST_ID_KEY = "x-request-id"
+# Ids come from strangers and go to logs and other services' headers.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:/+=-]{1,128}")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call in work."""
+
+    service: str  # full name, such as "shoppable.v1.FrameDecoderService"
+    method: str  # such as "DecodeFrames"
+    request_id: str
+    context: "grpc.aio.ServicerContext[object, object]"
+
+
+_current: ContextVar[Call | None] = ContextVar("shoppable_call", default=None)
+
+
+def current_request_id() -> str | None:
+    """Return the request id of the call in work, or None outside of any."""
+    call = _current.get()
+    return call.request_id if call else None
+
+
+def remaining_s(limit_s: float) -> float:
+    """Return the seconds that work done for the current call may take: its time left, and at most `limit_s`.
+
+    Raises:
+        DeadlineExceededError: No time is left.
+    """
+    call = _current.get()
+    left = call.context.time_remaining() if call else None
+    if left is None:
+        return limit_s
+    if left <= 0:
+        raise DeadlineExceededError
+    return min(left, limit_s)
+
+
+def request_id_of(metadata: Sequence[tuple[str, str | bytes]] | None) -> str:
+    """Return the caller's request id, or a new one if it sent none that is fit to be logged."""
+    for key, value in metadata or ():
+        if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return secrets.token_hex(8)
+
+
+@contextlib.contextmanager
+def serving(call: Call) -> Iterator[None]:
+    """Make `call` the current one, for code and log records."""
+    token = _current.set(call)
+    try:
+        with structlog.contextvars.bound_contextvars(request_id=call.request_id, method=call.method):
+            yield
+    finally:
+        # A stream that its client dropped is closed by the garbage collector, in a context of its own.
+        with contextlib.suppress(ValueError):
+            _current.reset(token)

@@ -1,0 +1,33 @@
+"""What happens around every call, in an order that has reasons: see `chain`."""
+
+from collections.abc import Sequence
+
+import grpc
+from opentelemetry.instrumentation.grpc import aio_client_interceptors, aio_server_interceptor
+
+from shoppable.runtime.interceptors.admission import admission
+from shoppable.runtime.interceptors.errors import error_mapping
+from shoppable.runtime.interceptors.measure import measurement
+from shoppable.runtime.interceptors.outgoing import outgoing_request_id
+from shoppable.runtime.interceptors.scope import ScopeInterceptor
+
+
+def chain(*, max_concurrent_calls: int) -> list[grpc.aio.ServerInterceptor]:
+    """Return the interceptors of a server, outermost first.
+
+    Tracing is outermost, so that the span holds all the rest. Then, within one interceptor: measuring comes before
+    the mapping of errors so that it sees the status that the caller gets, and admission is innermost so that refused
+    calls are counted and logged like all others.
+    """
+    # The tracing interceptor cannot serve streams that write to their context, as the standard health service does.
+    tracing: grpc.aio.ServerInterceptor = aio_server_interceptor(filter_=_is_ours)  # type: ignore[no-untyped-call]
+    return [tracing, ScopeInterceptor([measurement, error_mapping, admission(max_concurrent_calls)])]
+
+
+def outgoing() -> Sequence[grpc.aio.ClientInterceptor]:
+    """Return the interceptors of a channel to another service: the request id and the trace go along."""
+    return [*outgoing_request_id(), *aio_client_interceptors()]  # type: ignore[no-untyped-call]
+
+
+def _is_ours(details: grpc.HandlerCallDetails) -> bool:
+    return not details.method.startswith("/grpc.")

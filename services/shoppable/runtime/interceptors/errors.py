@@ -1,0 +1,39 @@
+"""The one place where errors become statuses."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import grpc
+import structlog
+from grpc_status import rpc_status
+
+from shoppable.runtime.call import Call
+from shoppable.runtime.errors import DeadlineExceededError, InternalError, ServiceError, to_status
+
+_log = structlog.get_logger(__name__)
+
+
+@contextlib.asynccontextmanager
+async def error_mapping(call: Call) -> AsyncIterator[None]:
+    """End the call with the status of the error that comes out of it; hide what is no ServiceError."""
+    try:
+        yield
+    except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit):
+        raise
+    except ServiceError as error:
+        await _abort(call, error)
+    except TimeoutError:
+        await _abort(call, DeadlineExceededError())
+    except Exception:
+        _log.exception("unexpected error")
+        hint = f"an internal error; the logs have it under request id {call.request_id}"
+        await _abort(call, InternalError(hint, reason="INTERNAL", metadata={"request_id": call.request_id}))
+
+
+async def _abort(call: Call, error: ServiceError) -> None:
+    if isinstance(error, InternalError):
+        _log.error("call failed", reason=error.reason, detail=error.message)
+    else:
+        _log.info("call refused", code=error.code.name, reason=error.reason, detail=error.message)
+    await call.context.abort_with_status(rpc_status.to_status(to_status(error)))

@@ -1,0 +1,93 @@
+"""One interceptor that opens a list of scopes (async context managers) around every call of our own services.
+
+It also decodes requests itself, inside the scopes: gRPC would answer bytes that are no message with UNKNOWN.
+"""
+
+import contextlib
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from shoppable.runtime.call import Call, request_id_of, serving
+from shoppable.runtime.errors import InvalidRequestError, Violation
+
+Scope = Callable[[Call], AbstractAsyncContextManager[None]]
+
+
+class ScopeInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps each call in `scopes`, outermost first. Standard services (grpc.*) are left alone."""
+
+    def __init__(self, scopes: Sequence[Scope]) -> None:
+        self._scopes = tuple(scopes)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Return the handler of the call, wrapped."""
+        handler = await continuation(handler_call_details)
+        service, _, method = handler_call_details.method.lstrip("/").partition("/")
+        if handler is None or service.startswith("grpc."):
+            return handler
+        return self._wrap(handler, service, method, request_id_of(handler_call_details.invocation_metadata))
+
+    def _wrap(self, handler: Any, service: str, method: str, request_id: str) -> Any:
+        decode = _decoder(handler.request_deserializer)
+
+        @contextlib.asynccontextmanager
+        async def scoped(raw: Any, context: Any) -> AsyncIterator[Any]:
+            """Open the scopes and yield the decoded request, or an iterator of them."""
+            call = Call(service=service, method=method, request_id=request_id, context=context)
+            async with AsyncExitStack() as stack:
+                stack.enter_context(serving(call))
+                for scope in self._scopes:
+                    await stack.enter_async_context(scope(call))
+                yield _decoded(raw, decode) if handler.request_streaming else decode(raw)
+
+        async def answer_once(raw: Any, context: Any) -> Any:
+            async with scoped(raw, context) as request:
+                behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
+                return await behaviour(request, context)
+
+        async def answer_many(raw: Any, context: Any) -> AsyncIterator[Any]:
+            async with scoped(raw, context) as request:
+                behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
+                responses = behaviour(request, context)
+                if inspect.isawaitable(responses):  # a handler that writes to the context itself
+                    await responses
+                    return
+                async with contextlib.aclosing(responses):
+                    async for response in responses:
+                        yield response
+
+        make: Any = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[bool(handler.request_streaming), bool(handler.response_streaming)]
+        behaviour = answer_many if handler.response_streaming else answer_once
+        return make(behaviour, request_deserializer=None, response_serializer=handler.response_serializer)
+
+
+def _decoder(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    def decode(raw: bytes) -> Any:
+        if deserializer is None:
+            return raw
+        try:
+            return deserializer(raw)
+        except DecodeError as error:
+            violation = Violation("request", "is not a valid message of this method")
+            raise InvalidRequestError([violation], reason="MALFORMED_MESSAGE") from error
+
+    return decode
+
+
+async def _decoded(raw: AsyncIterator[bytes], decode: Callable[[bytes], Any]) -> AsyncIterator[Any]:
+    async for message in raw:
+        yield decode(message)

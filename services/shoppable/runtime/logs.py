@@ -1,0 +1,49 @@
+"""Structured logs on stderr: one JSON object a line, or colours for a person. Standard logging flows into the same."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from shoppable.runtime.settings import ServerSettings
+
+
+def configure_logs(settings: ServerSettings) -> None:
+    """Set up structlog and standard logging for this process. Every record carries the service and the request id."""
+
+    def add_service(_logger: Any, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event.setdefault("app", f"shoppable-{settings.service}")
+        return event
+
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_service,
+    ]
+    human = settings.log_format == "human"
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        if human
+        else structlog.processors.JSONRenderer()
+    )
+    # The console renderer prints tracebacks itself; in JSON they become a field.
+    tracebacks: list[structlog.typing.Processor] = [] if human else [structlog.processors.format_exc_info]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *tracebacks, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())

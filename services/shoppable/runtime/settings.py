@@ -1,0 +1,164 @@
+"""Settings that every server has, and the one way in which all settings are loaded.
+
+Strongest first: a flag (`--port 50051`), the service's own variable (`SHOPPABLE_DECODER_PORT`), the suite's variable
+(`SHOPPABLE_PORT`), the service's table in the TOML file (`[decoder] port = 50051`), the file's top level (`port =
+50051`), the default. The file is named by `--config` or SHOPPABLE_CONFIG.
+"""
+
+import argparse
+import os
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+PREFIX = "SHOPPABLE_"
+SettingsT = TypeVar("SettingsT", bound="ServerSettings")
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+# Lists are written a,b,c in flags and variables, and as lists in the file.
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the text names each one that is wrong."""
+
+
+class ServerSettings(BaseSettings):
+    """What can be set on every server."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+    # The service's short name, for its variables and its table in the file.
+    service: ClassVar[str] = "server"
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 or [::] in a container")
+    port: int = Field(0, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port of the Prometheus endpoint /metrics; 0 takes a free one; unset: none",
+    )
+    address_file: Path | None = Field(
+        None, description="file to write the bound address to, once the server listens: host:port"
+    )
+    log_format: Literal["json", "human"] = Field("json", description="form of the logs on stderr")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
+    max_message_bytes: int = Field(32 * 2**20, ge=2**16, description="largest message that is taken or sent")
+    max_concurrent_calls: int = Field(
+        64,
+        ge=1,
+        description="calls in work at a time; more are refused with RESOURCE_EXHAUSTED and RetryInfo",
+    )
+    shutdown_grace_s: float = Field(20.0, ge=0, description="seconds that running calls have to finish after SIGTERM")
+    shutdown_delay_s: float = Field(
+        0.0,
+        ge=0,
+        description="seconds between turning NOT_SERVING and refusing new calls, for balancers to notice",
+    )
+    health_interval_s: float = Field(5.0, gt=0, description="seconds between two checks of what the service needs")
+    health_timeout_s: float = Field(5.0, gt=0, description="seconds that such a check may take")
+    otlp_endpoint: str | None = Field(
+        None, description="OpenTelemetry collector that takes traces over gRPC, such as http://collector:4317"
+    )
+    tls_certificate_file: Path | None = Field(None, description="PEM chain of the server; unset: no TLS")
+    tls_key_file: Path | None = Field(None, description="PEM key of the server")
+    tls_client_ca_file: Path | None = Field(None, description="PEM roots that clients' certificates must come from")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources, strongest first; `init_settings` are the flags."""
+        return (
+            init_settings,
+            EnvSettingsSource(settings_cls, env_prefix=f"{PREFIX}{cls.service.upper()}_"),
+            EnvSettingsSource(settings_cls, env_prefix=PREFIX),
+            InitSettingsSource(settings_cls, init_kwargs=_read_file(cls.service)),
+        )
+
+
+def _read_file(service: str) -> dict[str, Any]:
+    """Return the file's values for a service; the service's own table wins over the top level."""
+    path = os.environ.get(f"{PREFIX}CONFIG")
+    if not path:
+        return {}
+    try:
+        content = tomllib.loads(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"the settings file {path} cannot be read: {error}") from error
+    own = content.get(service, {})
+    if not isinstance(own, dict):
+        raise SettingsError(f"in the settings file {path}, [{service}] must be a table")
+    return {key: value for key, value in content.items() if not isinstance(value, dict)} | own
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line that says where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; try --help\n")
+
+
+def load(kind: type[SettingsT], arguments: Sequence[str], *, prog: str) -> SettingsT:
+    """Load settings from the command line's `arguments`, the environment, the file and the defaults.
+
+    Exits after `--help` (0) or a flag that does not exist (2).
+
+    Raises:
+        SettingsError: A value is wrong; the text names the setting.
+    """
+    parser = _Parser(
+        prog=prog,
+        description=f"{(kind.__doc__ or '').strip()} Each flag is also a variable, "
+        f"{PREFIX}{kind.service.upper()}_<NAME>, and a key of the table [{kind.service}] of the settings file.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--config", help=f"TOML file with settings; also {PREFIX}CONFIG")
+    for name, field in kind.model_fields.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            default=argparse.SUPPRESS,
+            metavar="VALUE",
+            help=f"{field.description} (default: {field.get_default(call_default_factory=True)})".replace("%", "%%"),
+        )
+    flags = vars(parser.parse_args(list(arguments)))
+    config = flags.pop("config")
+    if config:
+        os.environ[f"{PREFIX}CONFIG"] = config
+    try:
+        return kind(**flags)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise SettingsError(f"wrong settings for {kind.service}: {wrong}") from error
+
+
+def load_or_exit(kind: type[SettingsT], arguments: Sequence[str], *, prog: str) -> SettingsT:
+    """As `load`, for a process's entry point: a wrong setting ends it with status 2 and one line."""
+    try:
+        return load(kind, arguments, prog=prog)
+    except SettingsError as error:
+        sys.stderr.write(f"{prog}: {error}\n")
+        raise SystemExit(2) from error
