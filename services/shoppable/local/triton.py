@@ -1,0 +1,251 @@
+"""The real Triton Inference Server, from the `nvidia-pytriton` wheel, on this machine's CPU.
+
+    async with await TritonServer.start(repository=Path("deploy/triton/models")) as server:
+        client = InferenceServerClient(server.grpc_endpoint)
+
+The wheel's server is 2.51, which has known holes in its shared-memory and HTTP interfaces. So it listens on the
+loopback address only, without HTTP, and the interfaces that the suite does not use are closed. It is for
+trusted programs on one machine; for anything else use NVIDIA's image (deploy/triton/README.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import stat
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from shoppable.local import processes
+from shoppable.local.guardian import remove_shared_memory
+from shoppable.local.inference import InferenceServer, InferenceServerSettings, StateChange
+from shoppable.local.model_repository import read_model_repository
+from shoppable.local.ports import LOOPBACK, ReservedPort
+from shoppable.local.triton_requirements import Host, TritonInstallation, find_triton
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_LOGGER = logging.getLogger(__name__)
+_CONFIG_NAME = "cpu"
+_STUB = "triton_python_backend_stub"
+# What the suite never calls, and what the known attacks begin with.
+_CLOSED_PROTOCOLS = "shared-memory,model-repository,statistics,trace,logging"
+# The rest of our environment, with whatever secrets it holds, is not Triton's business.
+_INHERITED_VARIABLES = ("HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
+
+
+class TritonServer(InferenceServer):
+    """A running `tritonserver`; made by `start`."""
+
+    name = "tritonserver"
+
+    def __init__(
+        self,
+        *,
+        installation: TritonInstallation,
+        repository: Path,
+        backends: Path | None,
+        instances: int | None,
+        settings: InferenceServerSettings,
+        on_change: Callable[[StateChange], None] | None,
+        log_path: Path | None,
+        port: int,
+        metrics_port: int,
+    ) -> None:
+        super().__init__(
+            models=read_model_repository(repository, config_name=_CONFIG_NAME),
+            settings=settings,
+            on_change=on_change,
+            log_path=log_path,
+            port=port,
+        )
+        self._installation = installation
+        self._repository = repository = repository.resolve()
+        # Unique, so that the regions of another server are never removed.
+        self._regions = f"shoppable-{secrets.token_hex(8)}-"
+        # A header with a capital letter cannot be sent over HTTP/2, and the value is never told: the command
+        # line of a process is no secret from other users of the machine.
+        self._lock = f"Closed-{secrets.token_hex(4)}={secrets.token_urlsafe(32)}"
+        self._stubs: frozenset[int] = frozenset()
+        self._metrics_port: ReservedPort | None = None
+        try:
+            self._metrics_port = ReservedPort(number=metrics_port)
+            _assemble_backends(
+                installation, backends=backends or repository.parent / "backends", folder=self._backends_folder
+            )
+            if instances is not None:
+                self._repository = self._work_folder / "models"
+                _scale_repository(repository, folder=self._repository, instances=instances)
+        except BaseException:
+            self._release()
+            raise
+
+    @classmethod
+    async def start(
+        cls,
+        *,
+        repository: Path,
+        backends: Path | None = None,
+        instances: int | None = None,
+        settings: InferenceServerSettings | None = None,
+        on_change: Callable[[StateChange], None] | None = None,
+        log_path: Path | None = None,
+        port: int = 0,
+        metrics_port: int = 0,
+    ) -> Self:
+        """Starts a server and returns when each of its models has answered an inference.
+
+        Args:
+            repository: The model repository; each model's `configs/cpu.pbtxt` is used.
+            backends: The folder of our own backends; by default `backends` beside the repository.
+            instances: Processes for each model, instead of the configuration's number.
+            settings: How the server is watched and ended.
+            on_change: Told of each change of state, on the event loop; must be quick.
+            log_path: Where the server's output goes; by default a private file that goes with the server.
+            port: For gRPC; 0 for any free one.
+            metrics_port: For Prometheus; 0 for any free one.
+
+        Raises:
+            TritonRequirementError: Triton cannot run on this machine.
+            ModelRepositoryError: The repository cannot be used.
+            InferenceServerError: The server did not become ready.
+            OSError: A port is taken, or the disk is full.
+        """
+        installation = find_triton(Host.current())
+        server = cls(
+            installation=installation,
+            repository=repository,
+            backends=backends,
+            instances=instances,
+            settings=settings or InferenceServerSettings(),
+            on_change=on_change,
+            log_path=log_path,
+            port=port,
+            metrics_port=metrics_port,
+        )
+        await server._begin()
+        return server
+
+    @property
+    def metrics_endpoint(self) -> str | None:
+        """The URL of the metrics in Prometheus' format."""
+        return None if self._metrics_port is None else f"http://{self._metrics_port.address}/metrics"
+
+    @property
+    def shared_memory_prefix(self) -> str:
+        """How the names of this server's regions in /dev/shm begin."""
+        return self._regions
+
+    @property
+    def stub_pids(self) -> frozenset[int]:
+        """The processes that hold the models, one for each instance."""
+        return self._stubs
+
+    @property
+    def _backends_folder(self) -> Path:
+        return self._work_folder / "backends"
+
+    def _command(self) -> Sequence[str]:
+        assert self._metrics_port is not None  # noqa: S101 -- set by __init__
+        return (
+            str(_executable(self._installation.binary, folder=self._work_folder)),
+            f"--model-repository={self._repository}",
+            f"--backend-directory={self._backends_folder}",
+            f"--model-config-name={_CONFIG_NAME}",
+            "--disable-auto-complete-config",
+            "--model-control-mode=none",
+            f"--grpc-address={LOOPBACK}",
+            f"--grpc-port={self._grpc_port.number}",
+            f"--grpc-restricted-protocol={_CLOSED_PROTOCOLS}:{self._lock}",
+            "--allow-http=false",
+            "--allow-sagemaker=false",
+            "--allow-vertex-ai=false",
+            f"--metrics-address={LOOPBACK}",
+            f"--metrics-port={self._metrics_port.number}",
+            "--allow-gpu-metrics=false",
+            f"--backend-config=python,shm-region-prefix-name={self._regions}",
+            f"--exit-timeout-secs={max(1, int(self.settings.stop_grace_s) - 1)}",
+            "--log-format=ISO8601",
+        )
+
+    def _environment(self) -> Mapping[str, str]:
+        site_packages = dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
+        return {
+            **{name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ},
+            # The Python backend finds its standard library through the first python in PATH.
+            "PATH": os.pathsep.join((str(Path(sys.prefix) / "bin"), os.environ.get("PATH", os.defpath))),
+            "PYTHONPATH": os.pathsep.join(site_packages),
+            "LD_LIBRARY_PATH": os.pathsep.join(map(str, self._installation.library_folders)),
+            "CUDA_VISIBLE_DEVICES": "",  # this server is for the CPU; a GPU's memory stays untouched
+        }
+
+    def _shared_memory_prefix(self) -> str:
+        return self._regions
+
+    def _after_start(self) -> None:
+        pid = self.server_pid
+        self._stubs = frozenset() if pid is None else processes.children_named(pid, name=_STUB)
+        expected = sum(model.instances for model in self.models)
+        if len(self._stubs) != expected:
+            _LOGGER.warning("found %d processes of models, expected %d", len(self._stubs), expected)
+
+    def _process_fault(self) -> str | None:
+        # A dead instance answers faster than a living one computes, and so draws most requests: every moment
+        # counts, and a probe can miss it.
+        dead = sorted(pid for pid in self._stubs if not processes.is_alive(pid))
+        return f"the process of a model died (pid {dead[0]})" if dead else None
+
+    def _release(self) -> None:
+        if self._metrics_port is not None:
+            self._metrics_port.release()
+        remove_shared_memory(self._regions)  # in case the guardian was killed
+        super()._release()
+
+
+def _assemble_backends(installation: TritonInstallation, *, backends: Path, folder: Path) -> None:
+    """Puts the Python backend and ours where Triton looks for them.
+
+    They are copies (3 MB): Triton refuses a library behind a link that leads out of the backend's folder, and
+    the wheel keeps the stub elsewhere, one for each version of Python.
+    """
+    python = folder / "python"
+    shutil.copytree(installation.python_backend, python, ignore=shutil.ignore_patterns("__pycache__"))
+    stub = python / _STUB
+    shutil.copyfile(installation.stub, stub)
+    stub.chmod(0o700)
+    for backend in sorted(entry for entry in backends.iterdir() if entry.is_dir()):
+        shutil.copytree(backend, folder / backend.name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def _executable(binary: Path, *, folder: Path) -> Path:
+    """The server itself, or a copy that may be run: some installers lose the run bit."""
+    if os.access(binary, os.X_OK):
+        return binary
+    copy = folder / binary.name
+    if not copy.exists():
+        shutil.copyfile(binary, copy)
+        copy.chmod(stat.S_IRWXU)
+    return copy
+
+
+def _scale_repository(repository: Path, *, folder: Path, instances: int) -> None:
+    """Makes a repository of links to another one's models, with another number of instances."""
+    for model in sorted(entry for entry in repository.iterdir() if entry.is_dir()):
+        source = model / "configs" / f"{_CONFIG_NAME}.pbtxt"
+        config = text_format.Parse(source.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+        for group in config.instance_group:
+            group.count = instances
+        target = folder / model.name / "configs" / source.name
+        target.parent.mkdir(parents=True)
+        target.write_text(text_format.MessageToString(config), encoding="utf-8")
+        for version in model.iterdir():
+            if version.name.isdecimal():
+                (folder / model.name / version.name).symlink_to(version, target_is_directory=True)
