@@ -1,0 +1,91 @@
+"""Client of the product catalogue."""
+
+from collections.abc import AsyncIterable, AsyncIterator
+
+import grpc
+
+from shoppable.client.errors import translated, translated_stream
+from shoppable.v1 import product_catalog_pb2 as pb
+from shoppable.v1 import product_catalog_pb2_grpc
+
+
+class CatalogClient:
+    """Calls a ProductCatalogService."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = product_catalog_pb2_grpc.ProductCatalogServiceStub(channel)
+
+    async def create_catalog(
+        self, catalog_id: str, *, display_name: str = "", timeout_s: float | None = None
+    ) -> pb.Catalog:
+        """Make an empty catalogue."""
+        request = pb.CreateCatalogRequest(catalog_id=catalog_id, catalog=pb.Catalog(display_name=display_name))
+        with translated():
+            return (await self._stub.CreateCatalog(request, timeout=timeout_s)).catalog
+
+    async def get_catalog(self, name: str, *, timeout_s: float | None = None) -> pb.Catalog:
+        """Return a catalogue."""
+        with translated():
+            return (await self._stub.GetCatalog(pb.GetCatalogRequest(name=name), timeout=timeout_s)).catalog
+
+    async def list_catalogs(self, *, page_size: int = 0, timeout_s: float | None = None) -> AsyncIterator[pb.Catalog]:
+        """Yield all catalogues, page by page."""
+        request = pb.ListCatalogsRequest(page_size=page_size)
+        while True:
+            with translated():
+                page = await self._stub.ListCatalogs(request, timeout=timeout_s)
+            for catalog in page.catalogs:
+                yield catalog
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def delete_catalog(self, name: str, *, force: bool = False, timeout_s: float | None = None) -> None:
+        """Delete a catalogue; with `force` also one that holds products."""
+        with translated():
+            await self._stub.DeleteCatalog(pb.DeleteCatalogRequest(name=name, force=force), timeout=timeout_s)
+
+    def upsert_products(
+        self,
+        config: pb.UpsertProductsConfig,
+        upserts: AsyncIterable[pb.ProductUpsert],
+        *,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[pb.UpsertProductsResponse]:
+        """Add and replace products as they come; yields a result for each, and a summary at the end."""
+
+        async def requests() -> AsyncIterator[pb.UpsertProductsRequest]:
+            yield pb.UpsertProductsRequest(config=config)
+            async for upsert in upserts:
+                yield pb.UpsertProductsRequest(upsert=upsert)
+
+        return translated_stream(self._stub.UpsertProducts(requests(), timeout=timeout_s))
+
+    async def get_product(self, name: str, *, timeout_s: float | None = None) -> pb.Product:
+        """Return a product."""
+        with translated():
+            return (await self._stub.GetProduct(pb.GetProductRequest(name=name), timeout=timeout_s)).product
+
+    async def list_products(
+        self,
+        parent: str,
+        *,
+        product_filter: pb.ProductFilter | None = None,
+        page_size: int = 0,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[pb.Product]:
+        """Yield the products of a catalogue, page by page."""
+        request = pb.ListProductsRequest(parent=parent, filter=product_filter, page_size=page_size)
+        while True:
+            with translated():
+                page = await self._stub.ListProducts(request, timeout=timeout_s)
+            for product in page.products:
+                yield product
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def delete_product(self, name: str, *, timeout_s: float | None = None) -> int:
+        """Delete a product and return the catalogue's revision without it."""
+        with translated():
+            return (await self._stub.DeleteProduct(pb.DeleteProductRequest(name=name), timeout=timeout_s)).revision

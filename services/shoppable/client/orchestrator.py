@@ -1,0 +1,45 @@
+"""Client of the orchestrator: a video in, its shoppable objects out."""
+
+from collections.abc import AsyncIterator
+
+import grpc
+
+from shoppable.client.errors import translated, translated_stream
+from shoppable.client.sources import Source, chunks, describe
+from shoppable.v1 import common_pb2, orchestrator_pb2, orchestrator_pb2_grpc
+
+
+class OrchestratorClient:
+    """Calls an OrchestratorService."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
+
+    async def annotate(
+        self,
+        source: common_pb2.VideoSource,
+        options: orchestrator_pb2.AnnotateOptions | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> orchestrator_pb2.AnnotateVideoResponse:
+        """Return the whole list for a URI or inline bytes."""
+        request = orchestrator_pb2.AnnotateVideoRequest(source=source, options=options)
+        with translated():
+            return await self._stub.AnnotateVideo(request, timeout=timeout_s)
+
+    def stream_annotate(
+        self,
+        source: Source,
+        options: orchestrator_pb2.AnnotateOptions | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[orchestrator_pb2.StreamAnnotateVideoResponse]:
+        """Yield the video's info, progress, objects as each is final, and a summary. A Path is uploaded."""
+
+        async def requests() -> AsyncIterator[orchestrator_pb2.StreamAnnotateVideoRequest]:
+            config = orchestrator_pb2.AnnotateConfig(source=describe(source), options=options)
+            yield orchestrator_pb2.StreamAnnotateVideoRequest(config=config)
+            async for chunk in chunks(source):
+                yield orchestrator_pb2.StreamAnnotateVideoRequest(chunk=chunk)
+
+        return translated_stream(self._stub.StreamAnnotateVideo(requests(), timeout=timeout_s))
