@@ -1,12 +1,14 @@
 """Keeps a TCP port for a server that is to be restarted at the same address.
 
 A bound socket that never listens holds the number: no other program is given it, while a server that sets
-SO_REUSEADDR, as gRPC's and libevent's do, may bind beside it and listen.
+SO_REUSEADDR, as gRPC's and libevent's do, may bind beside it and listen. Only Linux lets it; elsewhere the number is
+merely one that was free.
 """
 
 from __future__ import annotations
 
 import socket
+import sys
 
 LOOPBACK = "127.0.0.1"
 
@@ -31,6 +33,8 @@ class ReservedPort:
             self._socket.close()
             raise
         self.number: int = self._socket.getsockname()[1]
+        if sys.platform != "linux":
+            self._socket.close()
 
     @property
     def address(self) -> str:
