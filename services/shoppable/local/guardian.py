@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr.fileno(),
         process_group=0,
-        umask=0o077,  # the images in its shared memory are for no other user's eyes
+        umask=0o077,
         preexec_fn=_die_with_guardian,  # safe: this process has one thread
     )
     sys.stdout.write(f"{server.pid}\n")
@@ -81,11 +81,14 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
+def shared_memory_regions(prefix: str) -> list[Path]:
+    """The POSIX shared memory whose names begin with a prefix; for an empty one, none."""
+    return list(_SHARED_MEMORY.glob(f"{prefix}*")) if prefix and _SHARED_MEMORY.is_dir() else []
+
+
 def remove_shared_memory(prefix: str) -> None:
     """Removes the POSIX shared memory whose names begin with a prefix; an empty one removes nothing."""
-    if not prefix or not _SHARED_MEMORY.is_dir():
-        return
-    for region in _SHARED_MEMORY.glob(f"{prefix}*"):
+    for region in shared_memory_regions(prefix):
         with contextlib.suppress(OSError):
             region.unlink()
 

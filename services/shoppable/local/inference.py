@@ -136,14 +136,15 @@ class InferenceServer(abc.ABC):
         if self.state is ServerState.STOPPED:
             return
         self.state = ServerState.STOPPED  # first, so that nobody takes the end for a fault
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._supervisor
-        if self._process is not None:
-            await self._process.stop()
-            self._process = None
-        self._release()
+        try:
+            if self._supervisor is not None:
+                self._supervisor.cancel()
+                await asyncio.wait([self._supervisor])
+            if self._process is not None:
+                await self._process.stop()
+                self._process = None
+        finally:
+            self._release()
         self._report(ServerState.STOPPED, "asked to stop")
 
     async def __aenter__(self) -> Self:
@@ -219,7 +220,11 @@ class InferenceServer(abc.ABC):
 
     async def _supervise(self) -> None:
         while True:
-            reason = await self._wait_for_fault()
+            try:
+                reason = await self._wait_for_fault()
+            except Exception as error:  # a supervisor that gives up helps nobody
+                _LOGGER.exception("%s: watching failed", self.name)
+                reason = f"watching failed: {error}"
             self._report(ServerState.RESTARTING, reason)
             await self._restart()
             self._report(ServerState.READY, "restarted; every model answered an inference")
@@ -259,7 +264,7 @@ class InferenceServer(abc.ABC):
             await self._abandon_process()
             try:
                 await self._start_process()
-            except (OSError, ProbeError, TimeoutError) as error:
+            except Exception as error:  # as above
                 self._report(ServerState.RESTARTING, f"failed, next attempt in {backoff_s:g} s: {error}")
             else:
                 return

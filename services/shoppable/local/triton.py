@@ -10,6 +10,7 @@ trusted programs on one machine; for anything else use NVIDIA's image (deploy/tr
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -24,7 +25,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from shoppable.local import processes
-from shoppable.local.guardian import remove_shared_memory
+from shoppable.local.guardian import remove_shared_memory, shared_memory_regions
 from shoppable.local.inference import InferenceServer, InferenceServerSettings, StateChange
 from shoppable.local.model_repository import read_model_repository
 from shoppable.local.ports import LOOPBACK, ReservedPort
@@ -191,6 +192,10 @@ class TritonServer(InferenceServer):
         return self._regions
 
     def _after_start(self) -> None:
+        # They hold the images, and are made readable for every user whatever the umask.
+        for region in shared_memory_regions(self._regions):
+            with contextlib.suppress(FileNotFoundError):  # of an earlier server, just gone
+                region.chmod(0o600)
         pid = self.server_pid
         self._stubs = frozenset() if pid is None else processes.children_named(pid, name=_STUB)
         expected = sum(model.instances for model in self.models)
