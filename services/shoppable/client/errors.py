@@ -21,7 +21,7 @@ class FieldViolation:
     description: str
 
 
-@dataclass
+@dataclass(eq=False)  # an exception is itself, and can be hashed
 class ShoppableError(Exception):
     """A call failed.
 

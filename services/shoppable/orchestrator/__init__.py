@@ -1,0 +1,1 @@
+"""The orchestrator: composes decoder, detector and matcher, and follows objects through time."""

@@ -1,0 +1,98 @@
+"""The product matcher and its catalogue, through our own client."""
+
+from collections.abc import Sequence
+
+import grpc
+
+from shoppable.client import CatalogClient, MatcherClient, ShoppableError
+from shoppable.orchestrator.domain import Decision, MatchOptions, MatchOutcome, View
+from shoppable.orchestrator.errors import as_status, upstream_error
+from shoppable.runtime.call import remaining_s
+from shoppable.runtime.images import raw_image, write_jpeg
+from shoppable.v1 import product_catalog_pb2, product_matcher_pb2
+
+_CHECK_TIMEOUT_S = 10.0
+_JPEG_QUALITY = 92
+# Field paths of the matcher's requests, and what they are called in ours.
+_FIELDS = {
+    "filter": "options.product_filter",
+    "parent": "options.catalog",
+    "catalog": "options.catalog",
+    "max_products": "options.max_products_per_object",
+    "min_confidence": "options.min_product_confidence",
+    "match_confidence": "options.match_confidence",
+    "min_revision": "options.min_catalog_revision",
+}
+# Failures that every other thing of the video would meet too.
+_FATAL = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.PERMISSION_DENIED,
+}
+
+
+class MatcherAdapter:
+    """A ProductMatcher."""
+
+    def __init__(self, matcher: MatcherClient, catalog: CatalogClient, *, jpeg: bool, timeout_s: float) -> None:
+        self._matcher = matcher
+        self._catalog = catalog
+        self._jpeg = jpeg
+        self._timeout_s = timeout_s
+
+    async def check(self, options: MatchOptions) -> None:
+        """Raise if the catalogue or the filter cannot be used; pass if the matcher cannot be asked now."""
+        try:
+            async for _ in self._catalog.list_products(
+                options.catalog,
+                product_filter=options.product_filter,
+                page_size=1,
+                timeout_s=remaining_s(_CHECK_TIMEOUT_S),
+            ):
+                break
+        except ShoppableError as error:
+            if error.code in _FATAL:
+                raise upstream_error(error, "product matcher", fields=_FIELDS) from error
+
+    async def match(
+        self,
+        looks: Sequence[View] | Sequence[product_matcher_pb2.Embedding],
+        category: str,
+        options: MatchOptions,
+    ) -> MatchOutcome:
+        """Return what a thing may be, by its views or by their embeddings."""
+        request = product_matcher_pb2.MatchProductsRequest(
+            catalog=options.catalog,
+            queries=[
+                product_matcher_pb2.MatchQuery(views=[self._view(look) for look in looks], category_hint=category)
+            ],
+            filter=options.product_filter or product_catalog_pb2.ProductFilter(),
+            max_products=options.max_products,
+            min_confidence=options.min_confidence,
+            match_confidence=options.match_confidence,
+            min_revision=options.min_revision,
+            include_embeddings=True,
+        )
+        try:
+            answer = await self._matcher.match(request, timeout_s=remaining_s(self._timeout_s))
+        except ShoppableError as error:
+            if error.code in _FATAL:
+                raise upstream_error(error, "product matcher", fields=_FIELDS) from error
+            return MatchOutcome(failure=as_status(error, "product matcher"))
+        result = answer.results[0]
+        if result.HasField("status"):
+            return MatchOutcome(failure=result.status)
+        return MatchOutcome(
+            products=tuple(result.products),
+            decision=Decision(result.decision),
+            embeddings=tuple(result.embeddings),
+            catalog_revision=answer.catalog_revision,
+            embedder=answer.embedder,
+        )
+
+    def _view(self, look: View | product_matcher_pb2.Embedding) -> product_matcher_pb2.MatchView:
+        if isinstance(look, product_matcher_pb2.Embedding):
+            return product_matcher_pb2.MatchView(embedding=look)
+        image = write_jpeg(look.crop, quality=_JPEG_QUALITY) if self._jpeg else raw_image(look.crop)
+        return product_matcher_pb2.MatchView(image=image)

@@ -1,0 +1,100 @@
+"""Follows the objects of one video: detections of a frame in, tracks with their best views out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from shoppable.orchestrator.domain import DetectedFrame, Detection, Frame, Pixels, Segment, View
+from shoppable.orchestrator.tracking import Sighting, Track, Tracker
+from shoppable.orchestrator.views import BestViews, colours, crop, quality
+
+# Of two detections of one category, the smaller is a part of the larger if this share of it lies inside: a plant's pot
+# is seen as a vase.
+_PART_INSIDE = 0.85
+_PART_SIZE = 0.6  # of the larger's area; a thing as large as the whole is no part
+
+
+@dataclass(frozen=True)
+class EndedTrack:
+    """A track that ended, when it was there, and its best views, best first."""
+
+    track: Track
+    segment: Segment
+    views: Sequence[View]
+
+
+class Follower:
+    """Follows the objects of one video. Blocking: call it in a thread, frame by frame."""
+
+    def __init__(
+        self,
+        *,
+        start_score: float,
+        max_gap_s: float,
+        min_observations: int,
+        views_per_object: int,
+        read_pixels: Callable[[Frame], Pixels],
+    ) -> None:
+        self._tracker = Tracker(start_score=start_score, max_gap_s=max_gap_s)
+        self._min_observations = min_observations
+        self._views_per_object = views_per_object
+        self._read_pixels = read_pixels
+        self._views: dict[int, BestViews] = {}
+        self._latest_s: float | None = None
+        self._interval_s = 0.0  # between the two latest frames
+
+    def take(self, detected: DetectedFrame) -> list[EndedTrack]:
+        """Take in a frame and return the tracks that ended before it."""
+        frame = detected.frame
+        whole = without_parts(detected.detections)
+        sightings: list[Sighting] = []
+        crops: list[Pixels] = []
+        if whole:
+            pixels = self._read_pixels(frame)
+            crops = [crop(pixels, item.box) for item in whole]
+            sightings = [Sighting(item, colours(view)) for item, view in zip(whole, crops, strict=True)]
+        if self._latest_s is not None:
+            self._interval_s = frame.time_s - self._latest_s
+        step = self._tracker.update(frame.time_s, sightings, scene_cut=frame.scene_cut)
+        ended = self._ended(step.ended, cut_s=frame.time_s if frame.scene_cut else None)
+        self._latest_s = frame.time_s
+        for track, item, view in zip(step.assigned, whole, crops, strict=True):
+            if track is None:
+                continue
+            others = [other.box for other in whole if other is not item]
+            rated = View(frame.time_s, item.box, view, quality(view, item.box, score=item.score, others=others))
+            self._views.setdefault(track.track_id, BestViews(limit=self._views_per_object)).offer(rated)
+        return ended
+
+    def finish(self) -> list[EndedTrack]:
+        """Return the tracks that were still followed, at the end of the video."""
+        return self._ended(self._tracker.finish(), cut_s=None)
+
+    def followed_since(self, category: str) -> float | None:
+        """Return the earliest start of the tracks of a category that have not ended, or None."""
+        starts = [track.observations[0].time_s for track in self._tracker.active if track.category == category]
+        return min(starts, default=None)
+
+    def _ended(self, tracks: Sequence[Track], *, cut_s: float | None) -> list[EndedTrack]:
+        ended = []
+        for track in tracks:
+            views = self._views.pop(track.track_id).best_first()
+            if len(track.observations) < self._min_observations:
+                continue  # a detector's flicker
+            end_s = track.last.time_s + self._interval_s
+            segment = Segment(track.observations[0].time_s, end_s if cut_s is None else min(end_s, cut_s))
+            ended.append(EndedTrack(track, segment, views))
+        return ended
+
+
+def without_parts(detections: Sequence[Detection]) -> list[Detection]:
+    """Leave out what is a part of a larger thing of its category under another label."""
+    return [item for item in detections if not any(_is_part(item, other) for other in detections)]
+
+
+def _is_part(item: Detection, other: Detection) -> bool:
+    return (
+        item.category == other.category
+        and item.label != other.label
+        and item.box.area < _PART_SIZE * other.box.area
+        and item.box.intersection(other.box) >= _PART_INSIDE * item.box.area
+    )

@@ -1,0 +1,151 @@
+"""Tells whether a track is an object that was here before: a thing that left and came back, or is seen after a cut.
+
+Two tracks are the same object if they never overlap in time and look the same. Looks are judged by the matcher's
+embeddings where there are any (and by its products, which decide if both are sure), else by colours.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+import numpy as np
+
+from shoppable.orchestrator.domain import MatchOutcome, Observation, Segment, Vector, View
+from shoppable.orchestrator.following import EndedTrack
+from shoppable.orchestrator.tracking import Track
+from shoppable.v1 import product_matcher_pb2
+
+# Cosine of the mean embeddings of two tracks of one object against two of different ones, on the sample film:
+# see tests/end_to_end. Colours alone say less, so more is asked of them.
+_SAME_EMBEDDING = 0.80
+_SAME_COLOURS = 0.92
+_SAME_PLACE_BONUS = 0.05  # a thing that was covered for a while is where it was
+
+
+@dataclass(frozen=True)
+class MatchedTrack:
+    """A track that ended, and what the matcher said of its views; None if no catalogue was asked for."""
+
+    ended: EndedTrack
+    match: MatchOutcome | None
+
+    @property
+    def track(self) -> Track:
+        """The track."""
+        return self.ended.track
+
+    @property
+    def segment(self) -> Segment:
+        """When it was there."""
+        return self.ended.segment
+
+
+@dataclass
+class TrackedObject:
+    """A thing in the video: one or more tracks that do not overlap."""
+
+    object_id: str
+    category: str
+    tracks: list[MatchedTrack] = field(default_factory=list)
+
+    @property
+    def last_seen_s(self) -> float:
+        """When it was last in the picture."""
+        return self.tracks[-1].segment.end_s
+
+    def observations(self) -> list[Observation]:
+        """Return all sightings, in order of time."""
+        return [observation for matched in self.tracks for observation in matched.track.observations]
+
+    def label(self) -> str:
+        """Return the label that the detector gave most surely and most often."""
+        votes: dict[str, float] = {}
+        for observation in self.observations():
+            votes[observation.label] = votes.get(observation.label, 0.0) + observation.score
+        return max(votes, key=lambda label: votes[label])
+
+    def best_view(self) -> View:
+        """Return the best view of all tracks."""
+        return max((matched.ended.views[0] for matched in self.tracks), key=lambda view: view.quality)
+
+    def embeddings(self) -> list[product_matcher_pb2.Embedding]:
+        """Return the embeddings of all views."""
+        return [item for matched in self.tracks if matched.match for item in matched.match.embeddings]
+
+
+class Identities:
+    """The objects that may still come back. Feed tracks in the order in which they end."""
+
+    def __init__(self, *, reentry_window_s: float) -> None:
+        self._window_s = reentry_window_s
+        self._open: list[TrackedObject] = []
+        self._ids = count(1)
+
+    def add(self, matched: MatchedTrack) -> TrackedObject:
+        """Return the object that the track belongs to: one that came back, or a new one."""
+        scored = [(self._likeness(candidate, matched), candidate) for candidate in self._open]
+        best = max(scored, key=lambda pair: pair[0], default=(0.0, None))
+        if best[1] is not None and best[0] > 0:
+            best[1].tracks.append(matched)
+            best[1].tracks.sort(key=lambda item: item.segment.start_s)
+            return best[1]
+        found = TrackedObject(f"object-{next(self._ids)}", matched.track.category, [matched])
+        self._open.append(found)
+        return found
+
+    def close(self, time_s: float, followed_since: Callable[[str], float | None]) -> list[TrackedObject]:
+        """Return and forget the objects that cannot change any more at a time of the video.
+
+        `followed_since` gives the earliest start of a category's tracks that are not added yet: one of them may turn
+        out to be an object that was last seen within the window before its start.
+        """
+        closed = [
+            item for item in self._open if item.last_seen_s < self._horizon(time_s, followed_since(item.category))
+        ]
+        self._open = [item for item in self._open if not any(item is other for other in closed)]
+        return closed
+
+    def _horizon(self, time_s: float, followed_since_s: float | None) -> float:
+        return (time_s if followed_since_s is None else min(time_s, followed_since_s)) - self._window_s
+
+    def close_all(self) -> list[TrackedObject]:
+        """Return and forget all objects, as at the end of the video."""
+        closed, self._open = self._open, []
+        return closed
+
+    def _likeness(self, candidate: TrackedObject, matched: MatchedTrack) -> float:
+        """Return by how much two things are more alike than they must be to be one; 0 or less if they are two."""
+        if candidate.category != matched.track.category:
+            return 0.0
+        if any(_overlap(earlier.segment, matched.segment) for earlier in candidate.tracks):
+            return 0.0
+        nearest = min(candidate.tracks, key=lambda item: abs(item.segment.end_s - matched.segment.start_s))
+        if matched.segment.start_s - nearest.segment.end_s > self._window_s:
+            return 0.0
+        place = nearest.track.last.box.iou(matched.track.observations[0].box)
+        bonus = _SAME_PLACE_BONUS if place > 0.5 else 0.0
+        verdict = _by_products(candidate, matched)
+        if verdict is not None:
+            return 1.0 + bonus if verdict else 0.0
+        embeddings = _mean(candidate.embeddings()), _mean(matched.match.embeddings if matched.match else ())
+        if embeddings[0] is not None and embeddings[1] is not None:
+            return float(embeddings[0] @ embeddings[1]) + bonus - _SAME_EMBEDDING
+        return float(nearest.track.colours @ matched.track.colours) + bonus - _SAME_COLOURS
+
+
+def _by_products(candidate: TrackedObject, matched: MatchedTrack) -> bool | None:
+    """Return whether both are surely the same product, or surely two; None if either is unsure."""
+    before = {item.match.best_product for item in candidate.tracks if item.match} - {None}
+    now = matched.match.best_product if matched.match else None
+    return now in before if before and now is not None else None
+
+
+def _mean(embeddings: Sequence[product_matcher_pb2.Embedding]) -> Vector | None:
+    if not embeddings:
+        return None
+    mean = np.mean([np.asarray(item.values, np.float32) for item in embeddings], axis=0)
+    return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), np.float32)
+
+
+def _overlap(one: Segment, other: Segment) -> bool:
+    return one.start_s < other.end_s and other.start_s < one.end_s

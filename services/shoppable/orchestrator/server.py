@@ -1,0 +1,85 @@
+"""What is wired to what."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from shoppable.client import CatalogClient, DecoderClient, DetectorClient, MatcherClient, open_channel
+from shoppable.orchestrator.adapters.decoder import DecoderAdapter
+from shoppable.orchestrator.adapters.detector import DetectorAdapter
+from shoppable.orchestrator.adapters.matcher import MatcherAdapter
+from shoppable.orchestrator.pipeline import Stages
+from shoppable.orchestrator.servicer import OrchestratorServicer
+from shoppable.orchestrator.settings import OrchestratorSettings
+from shoppable.runtime import interceptors
+from shoppable.runtime.health import ReadinessCheck
+from shoppable.runtime.server import Assembly, Limit, Service
+from shoppable.v1 import common_pb2, orchestrator_pb2, orchestrator_pb2_grpc
+
+_HEALTH_TIMEOUT_S = 3.0
+
+
+@contextlib.asynccontextmanager
+async def build(settings: OrchestratorSettings) -> AsyncIterator[Assembly]:
+    """Open channels to the three services and assemble the orchestrator."""
+    async with contextlib.AsyncExitStack() as stack:
+        outgoing = interceptors.outgoing()
+        decoder, detector, matcher = [
+            await stack.enter_async_context(open_channel(endpoint, interceptors=outgoing))
+            for endpoint in (settings.decoder_endpoint, settings.detector_endpoint, settings.matcher_endpoint)
+        ]
+        jpeg = settings.frame_format == "jpeg"
+        stages = Stages(
+            frames=DecoderAdapter(
+                DecoderClient(decoder),
+                output_format=common_pb2.IMAGE_FORMAT_JPEG if jpeg else common_pb2.IMAGE_FORMAT_RGB24,
+                timeout_s=settings.call_timeout_s,
+            ),
+            detector=DetectorAdapter(
+                DetectorClient(detector),
+                frames_in_flight=settings.frames_in_flight,
+                patience_s=settings.detector_patience_s,
+                timeout_s=settings.call_timeout_s,
+                follow_score=settings.follow_score,
+            ),
+            matcher=MatcherAdapter(
+                MatcherClient(matcher), CatalogClient(matcher), jpeg=jpeg, timeout_s=settings.match_timeout_s
+            ),
+        )
+        yield Assembly(
+            services=[
+                Service(
+                    orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"],
+                    orchestrator_pb2_grpc.add_OrchestratorServiceServicer_to_server,
+                    OrchestratorServicer(stages, settings),
+                    _all_serving(
+                        {
+                            "frame decoder": (decoder, "shoppable.v1.FrameDecoderService"),
+                            "object detector": (detector, "shoppable.v1.ObjectDetectorService"),
+                            "product matcher": (matcher, "shoppable.v1.ProductMatcherService"),
+                        }
+                    ),
+                )
+            ],
+            limits=[Limit("inline_video_bytes", settings.max_inline_bytes, "bytes")],
+        )
+
+
+def _all_serving(services: dict[str, tuple[grpc.aio.Channel, str]]) -> ReadinessCheck:
+    """Return a check that passes while every service says that it serves."""
+
+    async def check() -> None:
+        for words, (channel, name) in services.items():
+            request = health_pb2.HealthCheckRequest(service=name)
+            stub: Any = health_pb2_grpc.HealthStub(channel)  # its types leave the methods out
+            try:
+                answer = await stub.Check(request, timeout=_HEALTH_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                raise RuntimeError(f"the {words} cannot be reached ({error.code().name})") from error
+            if answer.status != health_pb2.HealthCheckResponse.SERVING:
+                raise RuntimeError(f"the {words} is not serving")
+
+    return check

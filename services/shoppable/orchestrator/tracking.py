@@ -1,0 +1,162 @@
+"""Links detections of successive frames into tracks: one track is one object in one unbroken span of time.
+
+Association follows ByteTrack (Zhang et al., ECCV 2022): sure detections are assigned first, then weak ones may
+continue what is already followed. The likeness that is maximised adds overlap with the predicted box, closeness, and
+colour, since at five frames a second a moving object may no longer overlap its own last box.
+
+This file knows nothing of pictures but the small appearance vectors that come with detections.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from shoppable.orchestrator.domain import Box, Detection, Observation, Vector
+
+# Shares of the likeness; they add up to 1.
+_OVERLAP, _CLOSENESS, _COLOUR = 0.5, 0.2, 0.3
+_MIN_LIKENESS = 0.35
+_MAX_SIZE_RATIO = 3.0  # between two sightings; beyond, it is another thing
+_VELOCITY_MEMORY = 0.5  # share of the old velocity that is kept at each sighting
+_COLOUR_MEMORY = 0.8
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A detection with the colours of its crop (see `views.colours`)."""
+
+    detection: Detection
+    colours: Vector
+
+
+@dataclass
+class Track:
+    """An object that is being followed, or was."""
+
+    track_id: int
+    category: str
+    colours: Vector
+    observations: list[Observation] = field(default_factory=list)
+    velocity: tuple[float, float] = (0.0, 0.0)  # of the centre, frame widths and heights a second
+
+    @property
+    def last(self) -> Observation:
+        """The latest sighting."""
+        return self.observations[-1]
+
+    def predict(self, time_s: float) -> Box:
+        """Return where the object should be at a time, at its last size and steady speed."""
+        elapsed = time_s - self.last.time_s
+        dx, dy = self.velocity[0] * elapsed, self.velocity[1] * elapsed
+        box = self.last.box
+        return Box(box.left + dx, box.top + dy, box.right + dx, box.bottom + dy)
+
+    def add(self, time_s: float, sighting: Sighting) -> None:
+        """Take in a sighting."""
+        detection = sighting.detection
+        if self.observations and time_s > self.last.time_s:
+            elapsed = time_s - self.last.time_s
+            (old_x, old_y), (new_x, new_y) = _centre(self.last.box), _centre(detection.box)
+            keep = _VELOCITY_MEMORY if len(self.observations) > 1 else 0.0
+            self.velocity = (
+                keep * self.velocity[0] + (1 - keep) * (new_x - old_x) / elapsed,
+                keep * self.velocity[1] + (1 - keep) * (new_y - old_y) / elapsed,
+            )
+            mixed = _COLOUR_MEMORY * self.colours + (1 - _COLOUR_MEMORY) * sighting.colours
+            self.colours = mixed / max(float(np.linalg.norm(mixed)), 1e-9)
+        self.observations.append(Observation(time_s, detection.box, detection.score, detection.label))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one frame changed: the track of each sighting, in the frame's order, and the tracks that ended."""
+
+    assigned: Sequence[Track | None]
+    ended: Sequence[Track]
+
+
+class Tracker:
+    """Follows the objects of one video. Feed frames in order of time."""
+
+    def __init__(self, *, start_score: float, max_gap_s: float) -> None:
+        self._start_score = start_score
+        self._max_gap_s = max_gap_s
+        self._active: list[Track] = []
+        self._ids = count(1)
+
+    @property
+    def active(self) -> Sequence[Track]:
+        """The tracks that have not ended."""
+        return self._active
+
+    def update(self, time_s: float, sightings: Sequence[Sighting], *, scene_cut: bool) -> Step:
+        """Take in a frame. A cut ends all tracks before it."""
+        ended = self.finish() if scene_cut else self._end_unseen(time_s)
+        assigned: list[Track | None] = [None] * len(sightings)
+        free = list(self._active)
+        sure = [index for index, item in enumerate(sightings) if item.detection.score >= self._start_score]
+        weak = [index for index, item in enumerate(sightings) if item.detection.score < self._start_score]
+        for indices in (sure, weak):
+            for track, index in _associate(free, [(i, sightings[i]) for i in indices], time_s):
+                track.add(time_s, sightings[index])
+                assigned[index] = track
+                free.remove(track)
+        for index in sure:
+            if assigned[index] is None:
+                track = Track(next(self._ids), sightings[index].detection.category, sightings[index].colours)
+                track.add(time_s, sightings[index])
+                self._active.append(track)
+                assigned[index] = track
+        return Step(assigned, ended)
+
+    def finish(self) -> list[Track]:
+        """End all tracks, as at the end of the video or at a cut."""
+        ended, self._active = self._active, []
+        return ended
+
+    def _end_unseen(self, time_s: float) -> list[Track]:
+        ended = [track for track in self._active if time_s - track.last.time_s > self._max_gap_s]
+        self._active = [track for track in self._active if time_s - track.last.time_s <= self._max_gap_s]
+        return ended
+
+
+def _associate(
+    tracks: Sequence[Track], sightings: Sequence[tuple[int, Sighting]], time_s: float
+) -> list[tuple[Track, int]]:
+    """Return the pairs of tracks and sightings' indices that are most alike in sum."""
+    if not tracks or not sightings:
+        return []
+    likeness = np.array([[_likeness(track, item, time_s) for _, item in sightings] for track in tracks])
+    rows, columns = linear_sum_assignment(likeness, maximize=True)
+    return [
+        (tracks[row], sightings[column][0])
+        for row, column in zip(rows, columns, strict=True)
+        if likeness[row, column] >= _MIN_LIKENESS
+    ]
+
+
+def _likeness(track: Track, sighting: Sighting, time_s: float) -> float:
+    """Return how well a sighting continues a track, 0..1; 0 if it cannot."""
+    detection = sighting.detection
+    if detection.category != track.category:
+        return 0.0
+    ratio = detection.box.area / max(track.last.box.area, 1e-9)
+    if not 1 / _MAX_SIZE_RATIO <= ratio <= _MAX_SIZE_RATIO:
+        return 0.0
+    predicted = track.predict(time_s)
+    (px, py), (dx, dy) = _centre(predicted), _centre(detection.box)
+    reach = math.hypot(predicted.right - predicted.left, predicted.bottom - predicted.top)
+    closeness = max(0.0, 1.0 - math.hypot(dx - px, dy - py) / max(reach, 1e-9))
+    if closeness == 0.0:  # further than its own diagonal from where it should be
+        return 0.0
+    overlap = max(predicted.iou(detection.box), track.last.box.iou(detection.box))
+    colour = float(track.colours @ sighting.colours)
+    return _OVERLAP * overlap + _CLOSENESS * closeness + _COLOUR * colour
+
+
+def _centre(box: Box) -> tuple[float, float]:
+    return (box.left + box.right) / 2, (box.top + box.bottom) / 2
