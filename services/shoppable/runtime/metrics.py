@@ -12,6 +12,13 @@ FRAMES_DECODED = Counter("shoppable_decoder_frames_decoded", "Frames that the co
 FRAMES_SENT = Counter("shoppable_decoder_frames_sent", "Sampled frames handed out.")
 PACKETS_DAMAGED = Counter("shoppable_decoder_packets_damaged", "Packets that could not be decoded.")
 
+PICTURES_SEARCHED = Counter("shoppable_detector_pictures", "Pictures searched for objects.", ("outcome",))
+PICTURE_PREPARE_SECONDS = Histogram(
+    "shoppable_detector_prepare_seconds",
+    "Time to decode a picture and fit it into models' inputs.",
+    buckets=_SECONDS,
+)
+
 INFERENCES = Counter("shoppable_inferences", "Pictures sent to Triton.", ("model", "outcome"))
 INFERENCE_SECONDS = Histogram("shoppable_inference_seconds", "Time of an inference.", ("model",), buckets=_SECONDS)
 
