@@ -1,0 +1,128 @@
+"""Messages to the detector's own terms and back."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from shoppable.detector.detections import DEFAULT_MAX_DETECTIONS, Detection, DetectionOptions
+from shoppable.detector.letterbox import Pixels
+from shoppable.detector.pipeline import Outcome, Source
+from shoppable.detector.ports import DetectionModel
+from shoppable.detector.taxonomy import Taxonomy
+from shoppable.runtime.errors import InvalidRequestError, ServiceError, Violation, to_status
+from shoppable.runtime.images import read_image
+from shoppable.runtime.validation import Violations
+from shoppable.v1 import common_pb2
+from shoppable.v1 import object_detector_pb2 as pb
+
+MOST_DETECTIONS = 300
+
+
+def read_options(
+    message: pb.DetectionOptions, field: str, violations: Violations, *, taxonomy: Taxonomy
+) -> DetectionOptions:
+    """Read what a caller asks for; note what is wrong with it under `field`. Models are not looked up here."""
+    prefix = f"{field}."
+    known = ", ".join(sorted(taxonomy.categories))
+    for index, category in enumerate(message.categories):
+        violations.check(category in taxonomy.categories, f"{prefix}categories[{index}]", f"must be one of {known}")
+    min_score = violations.optional_number(message, "min_score", low=0, high=1, default=0, prefix=prefix)
+    most = violations.optional_number(
+        message, "max_detections", low=1, high=MOST_DETECTIONS, default=DEFAULT_MAX_DETECTIONS, prefix=prefix
+    )
+    return DetectionOptions(
+        models=tuple(message.models),
+        min_score=min_score if message.HasField("min_score") else None,
+        categories=frozenset(message.categories),
+        include_not_for_sale=message.include_not_for_sale,
+        max_detections=int(most),
+    )
+
+
+def source_of(image: common_pb2.Image, field: str, *, max_pixels: int) -> Source:
+    """Return a function that decodes the picture, or raises InvalidRequestError with violations of `field`."""
+
+    def read() -> Pixels:
+        violations = Violations()
+        pixels = read_image(image, field, violations, max_pixels=max_pixels)
+        violations.raise_if_any()
+        assert pixels is not None  # noqa: S101 -- no violation, so there is a picture
+        return pixels
+
+    return read
+
+
+async def read_config(requests: AsyncIterator[pb.StreamDetectObjectsRequest]) -> pb.DetectionOptions:
+    """Return the config that a stream begins with.
+
+    Raises:
+        InvalidRequestError: The stream begins with something else, or is empty.
+    """
+    first = await anext(requests, None)
+    if first is None or first.WhichOneof("request") != "config":
+        raise InvalidRequestError([Violation("config", "must be the first message of the stream")])
+    return first.config
+
+
+async def read_frames(
+    requests: AsyncIterator[pb.StreamDetectObjectsRequest], *, max_pixels: int
+) -> AsyncIterator[tuple[int, Source]]:
+    """Yield the frames that follow the config, with their numbers.
+
+    Raises:
+        InvalidRequestError: A message is no frame.
+    """
+    async for request in requests:
+        if request.WhichOneof("request") != "frame":
+            raise InvalidRequestError([Violation("frame", "must be set in every message after the first")])
+        frame = request.frame
+        yield frame.frame_id, source_of(frame.image, "frame.image.data", max_pixels=max_pixels)
+
+
+def image_detections(outcome: Outcome) -> pb.ImageDetections:
+    """Write what was found in a picture, or why nothing was."""
+    if isinstance(outcome, ServiceError):
+        return pb.ImageDetections(status=to_status(outcome))
+    return pb.ImageDetections(detections=[_detection(detection) for detection in outcome])
+
+
+def model_versions(models: Iterable[DetectionModel]) -> list[common_pb2.ModelVersion]:
+    """Write names and versions; the version of a model that is not ready is empty."""
+    return [common_pb2.ModelVersion(name=model.spec.name, version=model.state.version) for model in models]
+
+
+def detection_model(model: DetectionModel, taxonomy: Taxonomy) -> pb.DetectionModel:
+    """Write all about a model."""
+    state = model.state
+    return pb.DetectionModel(
+        name=model.spec.name,
+        version=state.version,
+        labels=[
+            pb.DetectionLabel(label=sort.label, category=sort.category, for_sale=sort.for_sale)
+            for sort in taxonomy.sorts(model.spec.name)
+        ],
+        input_width=state.input_width,
+        input_height=state.input_height,
+        default_min_score=model.spec.min_score,
+        ready=state.ready,
+        not_ready_reason=state.not_ready_reason,
+    )
+
+
+def sources_of(
+    images: Sequence[common_pb2.Image], violations: Violations, *, most: int, max_pixels: int
+) -> Sequence[Source]:
+    """Return a source for each picture of a request; none if there are none or more than `most`, which is noted."""
+    if not violations.check(1 <= len(images) <= most, "images", f"must be 1..{most} pictures, and are {len(images)}"):
+        return ()
+    return [source_of(image, f"images[{index}].data", max_pixels=max_pixels) for index, image in enumerate(images)]
+
+
+def _detection(detection: Detection) -> pb.Detection:
+    left, top, right, bottom = detection.box
+    return pb.Detection(
+        label=detection.label,
+        category=detection.category,
+        for_sale=detection.for_sale,
+        box=common_pb2.BoundingBox(left=left, top=top, right=right, bottom=bottom),
+        score=detection.score,
+        model=detection.model,
+    )

@@ -1,0 +1,59 @@
+"""Makes one list of what several models found in one picture.
+
+Two detections are one thing if their labels are of one kind (`taxonomy`) and their boxes overlap enough, unless they
+have the same label of the same model: that model's own suppression has decided that they are two. The one with the
+higher score stays, with its label, box and model; of equal ones that of the model asked first.
+
+Scores of different models are on different scales, so "higher" between models is a convention, not a judgement. It
+decides which of two boxes around the same thing is returned, never whether the thing is: each model's own threshold
+has done that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shoppable.detector.boxes import Boxes, overlaps
+from shoppable.detector.detections import Candidates, Detection, DetectionOptions
+from shoppable.detector.suppression import keep_best
+from shoppable.detector.taxonomy import Sort
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What one model found in a picture: suppressed, with boxes as shares of the picture."""
+
+    model: str
+    sorts: Sequence[Sort]  # of the model's labels, in the order of its classes
+    found: Candidates
+
+
+def fuse(findings: Sequence[Findings], options: DetectionOptions, *, iou: float) -> tuple[Detection, ...]:
+    """Fuse the models' findings and return what the caller wants of them, best score first.
+
+    Args:
+        findings: One for each model that was asked, in the order of asking.
+        options: What the caller wants.
+        iou: Highest intersection over union, 0..1, at which two things of one kind are two.
+    """
+    every = [(one.model, one.sorts[index]) for one in findings for index in one.found.classes]
+    boxes = np.concatenate([one.found.boxes for one in findings])
+    scores = np.concatenate([one.found.scores for one in findings])
+    kinds = np.array([sort.kind for _, sort in every], np.str_)
+    labels = np.array([f"{model}\0{sort.label}" for model, sort in every], np.str_)
+    rivals = (kinds[:, None] == kinds[None, :]) & (labels[:, None] != labels[None, :]) & (overlaps(boxes, boxes) > iou)
+    kept = [
+        index
+        for index in keep_best(scores, rivals)
+        if options.wants(every[index][1].category, for_sale=every[index][1].for_sale)
+    ]
+    chosen = kept[: options.max_detections]
+    return tuple(_detection(every[index], boxes[index], scores[index]) for index in chosen)
+
+
+def _detection(found: tuple[str, Sort], box: Boxes, score: np.floating[Any]) -> Detection:
+    model, sort = found
+    left, top, right, bottom = box.tolist()
+    return Detection(sort.label, sort.category, sort.for_sale, (left, top, right, bottom), float(score), model)
