@@ -1,0 +1,270 @@
+"""The bootstrap of all servers, through a real server with a servicer that does as it is told."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+import pytest
+from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from shoppable.client import DecoderClient, ShoppableError, open_channel
+from shoppable.runtime.call import Call, current_request_id, remaining_s
+from shoppable.runtime.call import serving as as_if_in
+from shoppable.runtime.interceptors import outgoing
+from shoppable.runtime.server import Assembly, Server, Service, serving
+from shoppable.runtime.settings import ServerSettings
+from shoppable.v1 import common_pb2, frame_decoder_pb2, frame_decoder_pb2_grpc, server_info_pb2, server_info_pb2_grpc
+
+NAME = "shoppable.v1.FrameDecoderService"
+PROBE = f"/{NAME}/ProbeVideo"
+
+
+class Obedient(frame_decoder_pb2_grpc.FrameDecoderServiceServicer):
+    """Does what the URI says."""
+
+    def __init__(self) -> None:
+        self.release = asyncio.Event()
+        self.waiting = 0
+        self.cancelled = 0
+        self.ready = True
+        self.seen: list[tuple[str | None, float]] = []
+
+    async def check(self) -> None:
+        if not self.ready:
+            raise RuntimeError("told so")
+
+    async def ProbeVideo(self, request, context):
+        order = request.source.uri
+        self.seen.append((current_request_id(), remaining_s(99.0)))
+        if order == "raise":
+            raise ValueError("the secret is 1234")
+        if order == "wait":
+            self.waiting += 1
+            try:
+                await self.release.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        return frame_decoder_pb2.ProbeVideoResponse()
+
+    async def DecodeFrames(self, request_iterator, context):
+        async for _ in request_iterator:
+            yield frame_decoder_pb2.DecodeFramesResponse()
+
+
+class Served(NamedTuple):
+    servicer: Obedient
+    channel: grpc.aio.Channel
+    server: Server
+    address: str
+
+
+@contextlib.asynccontextmanager
+async def served(**settings):
+    servicer = Obedient()
+
+    @contextlib.asynccontextmanager
+    async def build(_settings):
+        yield Assembly(
+            [
+                Service(
+                    frame_decoder_pb2.DESCRIPTOR.services_by_name["FrameDecoderService"],
+                    frame_decoder_pb2_grpc.add_FrameDecoderServiceServicer_to_server,
+                    servicer,
+                    servicer.check,
+                )
+            ]
+        )
+
+    async with (
+        serving(ServerSettings(health_interval_s=0.05, **settings), build) as (server, address),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        yield Served(servicer, channel, server, address)
+
+
+def order(uri: str) -> frame_decoder_pb2.ProbeVideoRequest:
+    return frame_decoder_pb2.ProbeVideoRequest(source=common_pb2.VideoSource(uri=uri))
+
+
+async def until(condition, limit_s=10.0):
+    async with asyncio.timeout(limit_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_an_unexpected_error_is_internal_and_keeps_its_text_to_itself():
+    async with served() as (_, channel, _, _):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel).ProbeVideo(order("raise"))
+        error = ShoppableError.from_rpc(caught.value)
+        assert (error.code, error.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+        assert "1234" not in repr(caught.value)
+        assert error.metadata["request_id"] in error.message
+
+
+@pytest.mark.parametrize("bytes_sent", [b"\xff\xff\xff", b"\x0a\x7f", b"\x08"])
+async def test_bytes_that_are_no_message_are_an_invalid_argument(bytes_sent):
+    async with served() as (_, channel, _, _):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(PROBE)(bytes_sent)
+        assert ShoppableError.from_rpc(caught.value).reason == "MALFORMED_MESSAGE"
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        call = channel.stream_stream(f"/{NAME}/DecodeFrames")(iter([bytes_sent]))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        await frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel).ProbeVideo(order("fine"))
+
+
+async def test_a_message_over_the_limit_is_refused_also_when_it_comes_packed():
+    async with served(max_message_bytes=2**20) as (_, channel, _, _):
+        stub = frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel)
+        large = frame_decoder_pb2.ProbeVideoRequest(source=common_pb2.VideoSource(inline_bytes=bytes(2**21)))
+        for packing in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.ProbeVideo(large, compression=packing)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await stub.ProbeVideo(order("fine"))
+
+
+async def test_a_call_above_the_limit_is_refused_at_once_with_a_retry_delay():
+    async with served(max_concurrent_calls=2) as (servicer, channel, _, _):
+        stub = frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel)
+        calls = [asyncio.ensure_future(stub.ProbeVideo(order("wait"))) for _ in range(2)]
+        await until(lambda: servicer.waiting == 2)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.ProbeVideo(order("fine"), timeout=5)
+        error = ShoppableError.from_rpc(caught.value)
+        assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS")
+        assert error.retry_after_s
+        assert error.retry_after_s > 0
+        servicer.release.set()
+        await asyncio.gather(*calls)
+        await stub.ProbeVideo(order("fine"))
+
+
+async def test_health_begins_with_the_truth_and_follows_it():
+    async with served() as (servicer, channel, _, _):
+        health = health_pb2_grpc.HealthStub(channel)
+
+        async def status(service: str) -> int:
+            return (await health.Check(health_pb2.HealthCheckRequest(service=service))).status
+
+        serving_status, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+        assert [await status(NAME), await status("")] == [serving_status] * 2
+        watch = health.Watch(health_pb2.HealthCheckRequest(service=NAME))
+        assert (await watch.read()).status == serving_status
+        servicer.ready = False
+        assert (await asyncio.wait_for(watch.read(), 5)).status == not_serving
+        assert [await status(NAME), await status("")] == [not_serving] * 2
+        servicer.ready = True
+        assert (await asyncio.wait_for(watch.read(), 5)).status == serving_status
+        watch.cancel()
+
+
+async def test_cancelling_a_call_cancels_its_work():
+    async with served() as (servicer, channel, _, _):
+        call = frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel).ProbeVideo(order("wait"))
+        await until(lambda: servicer.waiting == 1)
+        call.cancel()
+        await until(lambda: servicer.cancelled == 1)
+
+
+async def test_request_id_and_deadline_reach_the_work():
+    async with served() as (servicer, channel, _, _):
+        stub = frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel)
+        await stub.ProbeVideo(order("a"), metadata=[("x-request-id", "abc-1")], timeout=30)
+        await stub.ProbeVideo(order("b"), metadata=[("x-request-id", "no good id")])
+        (first, limit), (second, unlimited) = servicer.seen
+        assert first == "abc-1"
+        assert limit <= 30
+        assert second
+        assert " " not in second
+        assert unlimited == 99.0
+
+
+async def test_an_outgoing_call_carries_the_request_id_of_the_call_it_serves():
+    async with served() as (servicer, _, _, address):
+        async with open_channel(address, interceptors=outgoing()) as own:
+            with as_if_in(Call("s", "m", "hop-7", None)):  # type: ignore[arg-type]
+                await own.unary_unary(
+                    PROBE, frame_decoder_pb2.ProbeVideoRequest.SerializeToString,
+                    frame_decoder_pb2.ProbeVideoResponse.FromString,
+                )(order("x"))  # fmt: skip
+        assert servicer.seen[-1][0] == "hop-7"
+
+
+async def test_a_stop_turns_not_serving_and_lets_running_calls_finish():
+    async with served(shutdown_grace_s=10, shutdown_delay_s=0.2) as (servicer, channel, server, _):
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=NAME))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        call = asyncio.ensure_future(frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel).ProbeVideo(order("wait")))
+        await until(lambda: servicer.waiting == 1)
+        server.request_stop()
+        assert (await asyncio.wait_for(watch.read(), 5)).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+        servicer.release.set()
+        assert await asyncio.wait_for(call, 5) == frame_decoder_pb2.ProbeVideoResponse()
+
+
+async def test_a_stranger_finds_services_limits_and_channelz():
+    async with served() as (_, channel, _, _):
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        stream = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]))
+        names = {service.name for service in (await stream.read()).list_services_response.service}
+        assert {NAME, "grpc.health.v1.Health", "grpc.channelz.v1.Channelz"} <= names
+        info = await server_info_pb2_grpc.ServerInfoServiceStub(channel).GetServerInfo(
+            server_info_pb2.GetServerInfoRequest()
+        )
+        assert "max_message_bytes" in {limit.name for limit in info.limits}
+        servers = await channelz_pb2_grpc.ChannelzStub(channel).GetServers(channelz_pb2.GetServersRequest())
+        assert servers.server
+
+
+async def test_two_servers_never_share_a_port():
+    async with served() as (_, _, _, address):
+        with pytest.raises(RuntimeError):
+            async with served(port=int(address.rsplit(":", 1)[1])):
+                pass
+
+
+async def test_a_client_gets_its_error_with_fields():
+    async with served() as (_, channel, _, _):
+        with pytest.raises(ShoppableError) as caught:
+            await DecoderClient(channel).probe(common_pb2.VideoSource(uri="raise"))
+        assert caught.value.reason == "INTERNAL"
+
+
+def test_a_wrong_setting_ends_the_process_with_one_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "shoppable.orchestrator", "--port", "99999"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "port" in done.stderr
+
+
+def test_sigterm_ends_a_process_cleanly(tmp_path: Path):
+    address = tmp_path / "address"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shoppable.orchestrator", "--port", "0", "--address-file", str(address)],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        asyncio.run(until(address.exists, 30))
+        os.kill(process.pid, signal.SIGTERM)
+        _, log = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert '"event": "stopped"' in log
+    assert "Traceback" not in log

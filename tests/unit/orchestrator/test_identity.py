@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from shoppable.orchestrator.domain import Box, Decision, MatchOutcome, Observation, Segment, View
+from shoppable.orchestrator.following import EndedTrack
+from shoppable.orchestrator.identity import Identities, MatchedTrack
+from shoppable.orchestrator.tracking import Track
+from shoppable.v1 import product_catalog_pb2, product_matcher_pb2
+
+A, B = np.eye(2, dtype=np.float32)
+MIXED = np.array([0.6, 0.8], np.float32)
+
+
+def matched(start_s, end_s, *, looks=A, product=None, category="drinkware", left=0.1):
+    box = Box(left, 0.1, left + 0.2, 0.3)
+    sightings = [Observation(start_s, box, 0.8, "cup"), Observation(end_s - 0.2, box, 0.8, "cup")]
+    track = Track(0, category, looks, sightings)
+    view = View(start_s, box, np.zeros((4, 4, 3), np.uint8), 0.5)
+    products = []
+    if product:
+        products = [product_matcher_pb2.ProductMatch(product=product_catalog_pb2.Product(name=product))]
+    outcome = MatchOutcome(
+        products,
+        Decision.MATCH if product else Decision.NO_MATCH,
+        [product_matcher_pb2.Embedding(values=looks.tolist())],
+    )
+    return MatchedTrack(EndedTrack(track, Segment(start_s, end_s), [view]), outcome)
+
+
+def identities() -> Identities:
+    return Identities(reentry_window_s=5.0)
+
+
+def test_a_thing_that_comes_back_becomes_another_segment_of_the_same_object():
+    known = identities()
+    first = known.add(matched(0, 2))
+    assert known.add(matched(4, 6)) is first
+    assert [item.segment for item in first.tracks] == [Segment(0, 2), Segment(4, 6)]
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (matched(4, 6, looks=B), "looks otherwise"),
+        (matched(1, 3), "was there at the same time"),
+        (matched(8, 9), "came after the window"),
+        (matched(4, 6, category="bottles"), "is of another category"),
+    ],
+)
+def test_another_thing_is_another_object(other, why):
+    known = identities()
+    assert known.add(matched(0, 2)) is not known.add(other), why
+
+
+def test_products_decide_if_both_are_sure():
+    known = identities()
+    first = known.add(matched(0, 2, product="mug"))
+    assert known.add(matched(3, 4, product="mug", looks=MIXED)) is first
+    assert known.add(matched(5, 6, product="cup")) is not first
+
+
+def test_without_embeddings_colours_decide():
+    known = identities()
+    first, second = matched(0, 2), matched(3, 4)
+    bare = [MatchedTrack(item.ended, None) for item in (first, second)]
+    assert known.add(bare[0]) is known.add(bare[1])
+
+
+def test_an_object_is_closed_once_it_cannot_come_back():
+    known = identities()
+    gone = known.add(matched(0, 2))
+    assert known.close(6.9, lambda _: None) == []
+    assert known.close(7.1, lambda _: None) == [gone]
+    assert known.close_all() == []
+
+
+def test_an_object_stays_open_while_a_track_of_its_category_may_be_it():
+    known = identities()
+    gone = known.add(matched(0, 2))
+    assert known.close(60, lambda category: 4.0 if category == "drinkware" else None) == []
+    assert known.close(60, lambda category: None if category == "drinkware" else 4.0) == [gone]

@@ -1,0 +1,94 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoppable.orchestrator.domain import Box, Detection
+from shoppable.orchestrator.tracking import Sighting, Tracker
+
+RED, BLUE = np.eye(2, dtype=np.float32)
+
+
+def sighting(
+    left: float, top: float = 0.4, *, size: float = 0.1, score: float = 0.8, colours=RED, category="drinkware"
+):
+    box = Box(left, top, left + size, top + size)
+    return Sighting(Detection("cup", category, box, score), colours)
+
+
+def tracker() -> Tracker:
+    return Tracker(start_score=0.35, max_gap_s=1.0)
+
+
+def test_a_thing_that_moves_steadily_is_one_track():
+    follow = tracker()
+    for step in range(10):
+        follow.update(step * 0.2, [sighting(0.05 + 0.08 * step)], scene_cut=False)
+    assert [len(track.observations) for track in follow.finish()] == [10]
+
+
+def test_two_things_that_cross_keep_their_identities_by_colour_and_motion():
+    follow = tracker()
+    for step in range(11):
+        pair = [sighting(0.1 + 0.06 * step, colours=RED), sighting(0.7 - 0.06 * step, colours=BLUE)]
+        follow.update(step * 0.2, pair if step % 2 else pair[::-1], scene_cut=False)
+    tracks = follow.finish()
+    assert len(tracks) == 2
+    for track in tracks:
+        lefts = [observation.box.left for observation in track.observations]
+        assert lefts in (sorted(lefts), sorted(lefts, reverse=True))
+
+
+def test_a_hard_cut_ends_all_tracks_even_if_a_like_thing_is_at_the_same_place():
+    follow = tracker()
+    follow.update(0.0, [sighting(0.4)], scene_cut=False)
+    step = follow.update(0.2, [sighting(0.4)], scene_cut=True)
+    assert len(step.ended) == 1
+    assert step.assigned[0] not in step.ended
+
+
+def test_a_short_occlusion_does_not_end_a_track_and_a_long_one_does():
+    follow = tracker()
+    follow.update(0.0, [sighting(0.4)], scene_cut=False)
+    assert follow.update(0.9, [sighting(0.4)], scene_cut=False).ended == []
+    assert len(follow.update(2.1, [sighting(0.4)], scene_cut=False).ended) == 1
+
+
+def test_a_weak_detection_continues_a_track_and_never_begins_one():
+    follow = tracker()
+    assert follow.update(0.0, [sighting(0.4, score=0.25)], scene_cut=False).assigned == [None]
+    follow.update(0.2, [sighting(0.4)], scene_cut=False)
+    assert follow.update(0.4, [sighting(0.4, score=0.25)], scene_cut=False).assigned[0] is not None
+    assert len(follow.finish()) == 1
+
+
+def test_things_of_other_categories_are_never_one_track():
+    follow = tracker()
+    follow.update(0.0, [sighting(0.4, category="drinkware")], scene_cut=False)
+    follow.update(0.2, [sighting(0.4, category="bottles")], scene_cut=False)
+    assert len(follow.finish()) == 2
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.01, 0.1), st.floats(0, 1)), max_size=6),
+        max_size=12,
+    ),
+    st.lists(st.booleans(), min_size=12, max_size=12),
+)
+def test_no_sighting_is_lost_or_used_twice_and_times_rise_within_each_track(frames, cuts):
+    follow, ended, assigned = tracker(), [], 0
+    for index, boxes in enumerate(frames):
+        sightings = [sighting(x, y, size=size, score=score) for x, y, size, score in boxes]
+        step = follow.update(index * 0.3, sightings, scene_cut=cuts[index])
+        ended += step.ended
+        given_out = [track for track in step.assigned if track is not None]
+        assigned += len(given_out)
+        assert len({track.track_id for track in given_out}) == len(given_out)
+        sure = [track for track, item in zip(step.assigned, sightings, strict=True) if item.detection.score >= 0.35]
+        assert None not in sure
+    ended += follow.finish()
+    assert len({track.track_id for track in ended}) == len(ended)
+    assert sum(len(track.observations) for track in ended) == assigned
+    for track in ended:
+        times = [observation.time_s for observation in track.observations]
+        assert times == sorted(set(times))

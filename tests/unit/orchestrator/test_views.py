@@ -1,0 +1,61 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoppable.orchestrator.domain import Box, View
+from shoppable.orchestrator.views import BestViews, colours, crop, quality, sharpness
+
+NOISE = np.random.default_rng(1).integers(0, 256, (80, 80, 3)).astype(np.uint8)
+INSIDE = Box(0.3, 0.3, 0.6, 0.6)
+
+
+def test_a_sharp_view_is_better_than_a_flat_one():
+    assert sharpness(NOISE) > sharpness(np.full_like(NOISE, 90)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"score": 0.4}, "less sure"),
+        ({"box": Box(0.0, 0.3, 0.3, 0.6)}, "cut off by the frame"),
+        ({"others": [Box(0.3, 0.3, 0.6, 0.45)]}, "half covered"),
+        ({"view": NOISE[:20, :20]}, "smaller"),
+    ],
+)
+def test_a_worse_view_rates_lower(change, why):
+    usual = {"view": NOISE, "box": INSIDE, "score": 0.9, "others": []}
+    assert quality(**(usual | change)) < quality(**usual), why
+
+
+def test_colours_of_a_picture_equal_themselves_and_differ_from_others():
+    red, blue = np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20, 3), np.uint8)
+    red[..., 0], blue[..., 2] = 200, 200
+    assert colours(red) @ colours(red) == pytest.approx(1.0)
+    assert colours(red) @ colours(blue) == pytest.approx(0.0)
+
+
+@given(st.tuples(*[st.floats(0, 1)] * 4), st.integers(1, 50), st.integers(1, 50))
+def test_a_crop_has_at_least_one_pixel_and_is_a_copy(edges, width, height):
+    frame = np.zeros((height, width, 3), np.uint8)
+    left, right = sorted(edges[:2])
+    top, bottom = sorted(edges[2:])
+    view = crop(frame, Box(left, top, right, bottom))
+    assert 1 <= view.shape[0] <= height
+    assert 1 <= view.shape[1] <= width
+    assert not np.shares_memory(view, frame)
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.floats(0, 1)), max_size=40))
+def test_best_views_are_few_spread_in_time_and_hold_the_best(offers):
+    views = BestViews(limit=4, spread_s=0.4)
+    for time_s, rating in offers:
+        views.offer(View(time_s, INSIDE, NOISE, rating))
+    kept = views.best_first()
+    assert len(kept) <= 4
+    times = sorted(view.time_s for view in kept)
+    assert all(later - earlier >= 0.4 for earlier, later in itertools.pairwise(times))
+    if offers:
+        assert kept[0].quality == max(rating for _, rating in offers)
