@@ -1,0 +1,228 @@
+"""Opens a video with PyAV (FFmpeg), and lets FFmpeg touch nothing but the file it is given.
+
+Guards, each of which was seen to be needed:
+- The input is an open file object, and both whitelists are always set: bytes that say `ffconcat` would otherwise open
+  other files, even from memory.
+- `max_pixels` is given to the opening, which decodes a little to learn about the streams, and again to the codec,
+  which does not inherit it.
+- Metadata is decoded with replacement: bad text would otherwise raise UnicodeDecodeError.
+- FFmpeg reads through `WatchedFile`, so that a stop reaches it even while it searches a long file for a packet.
+"""
+
+import contextlib
+import threading
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import av.error
+from av.codec.context import ThreadType
+from av.container import InputContainer
+from av.stream import Discard, Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from shoppable.decoder import errors
+from shoppable.decoder.domain import NS_PER_S
+from shoppable.decoder.errors import RefusedVideoError
+from shoppable.decoder.inputs import OpenFile
+from shoppable.runtime.errors import UnavailableError
+
+# What FFmpeg's calls raise on bytes that make no sense. MemoryError comes from sizes that nobody could allocate.
+DAMAGE = (av.error.FFmpegError, UnicodeDecodeError, MemoryError, OverflowError)
+_NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails
+
+
+class StoppedError(Exception):
+    """Nobody wants the video any more."""
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What is read, and within which limits."""
+
+    formats: tuple[str, ...]
+    codecs: tuple[str, ...]
+    max_pixels: int
+    max_duration_ns: int
+    decode_threads: int
+
+    def check_pixels(self, width: int, height: int, field: str) -> None:
+        """Refuse a stored picture that is too large."""
+        pixels = width * height
+        if pixels > self.max_pixels:
+            raise RefusedVideoError(
+                field,
+                f"must have frames of at most {self.max_pixels} pixels, and has {width} x {height}",
+                reason=errors.PIXEL_LIMIT,
+                limit=self.max_pixels,
+                value=pixels,
+            )
+
+    def check_duration(self, duration_ns: int, field: str) -> None:
+        """Refuse a video that is too long."""
+        if duration_ns > self.max_duration_ns:
+            limit, value = self.max_duration_ns // NS_PER_S, duration_ns // NS_PER_S
+            raise RefusedVideoError(
+                field,
+                f"must last at most {limit} s, and lasts {value} s or more",
+                reason=errors.DURATION_LIMIT,
+                limit=limit,
+                value=value,
+            )
+
+
+class WatchedFile:
+    """The file as FFmpeg sees it. Its calls raise StoppedError once `stop` is set."""
+
+    def __init__(self, opened: OpenFile, stop: threading.Event) -> None:
+        self._file = opened.file
+        self._stop = stop
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes."""
+        self._check()
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            raise _failed_read() from error
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place."""
+        self._check()
+        try:
+            return self._file.seek(offset, whence)
+        except ValueError:  # a place before the file's start, which only a broken container asks for
+            return -1
+        except OSError as error:
+            if offset < 0:
+                return -1
+            raise _failed_read() from error
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._file.tell()
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise StoppedError
+
+
+@dataclass(frozen=True)
+class OpenVideo:
+    """A container with its chosen stream and the stream's codec, ready to decode."""
+
+    container: InputContainer
+    stream: VideoStream
+    codec: VideoCodecContext
+    time_base: Fraction  # seconds
+    origin: int | None  # when the stream starts, in its time base
+    duration_ns: int | None
+
+
+def open_video(file: WatchedFile, guards: Guards, *, field: str, keyframes_only: bool) -> OpenVideo:
+    """Open a video, at its beginning. Blocking. `field` is the path of the source in the request.
+
+    Raises:
+        RefusedVideoError: It is no video, or outside the limits.
+        UnavailableError: The file cannot be read.
+        StoppedError: Nobody wants it any more.
+    """
+    file.seek(0)
+    try:
+        container = av.open(
+            file,
+            "r",
+            options={
+                "format_whitelist": ",".join(guards.formats),
+                "protocol_whitelist": "none",
+                "codec_whitelist": ",".join(guards.codecs),
+                "max_pixels": str(guards.max_pixels),
+            },
+            metadata_errors="replace",
+        )
+    except DAMAGE as error:
+        raise RefusedVideoError(
+            field,
+            f"must be a whole video in a container that is read here: {', '.join(guards.formats)}",
+            reason=errors.NOT_A_VIDEO,
+        ) from error
+    with contextlib.ExitStack() as stack:
+        stack.callback(container.close)
+        stream = _choose_stream(container, field)
+        codec = _open_codec(stream, guards, field, keyframes_only=keyframes_only)
+        if not stream.time_base:
+            raise RefusedVideoError(field, "must tell the times of its frames", reason=errors.NOT_A_VIDEO)
+        time_base = Fraction(stream.time_base)
+        duration_ns = _stated_duration_ns(container, stream, time_base)
+        guards.check_duration(duration_ns or 0, field)
+        stack.pop_all()
+    return OpenVideo(container, stream, codec, time_base, stream.start_time, duration_ns)
+
+
+def codec_name(stream: Stream) -> str:
+    """Return FFmpeg's name of a stream's codec, which is not that of its decoder; empty if unknown."""
+    codec: object = stream.codec_context
+    return "" if codec is None else str(stream.codec_context.codec.canonical_name)
+
+
+def _failed_read() -> UnavailableError:
+    return UnavailableError("the video's file cannot be read now", reason="FILE_SYSTEM_FAILED")
+
+
+def _choose_stream(container: InputContainer, field: str) -> VideoStream:
+    films = [stream for stream in container.streams.video if not stream.disposition & _NO_FILM]
+    if not films:
+        raise RefusedVideoError(field, "must have a stream of moving pictures", reason=errors.NO_VIDEO_STREAM)
+    best = container.streams.best("video")
+    chosen = next((stream for stream in films if best is not None and stream.index == best.index), films[0])
+    for stream in container.streams:
+        if stream.index != chosen.index:
+            stream.discard = Discard.all  # not even read, where the container can skip it
+    return chosen
+
+
+def _open_codec(stream: VideoStream, guards: Guards, field: str, *, keyframes_only: bool) -> VideoCodecContext:
+    codec: VideoCodecContext | None = stream.codec_context  # None: FFmpeg has no decoder for it
+    name = codec_name(stream)
+    if codec is None or not {codec.codec.name, name} & set(guards.codecs):
+        raise RefusedVideoError(
+            field,
+            f"must be of a codec that is decoded here ({', '.join(guards.codecs)}), and is {name or 'unknown'}",
+            reason=errors.UNSUPPORTED_CODEC,
+        )
+    guards.check_pixels(codec.width, codec.height, field)
+    codec.options = {"max_pixels": str(guards.max_pixels)}
+    codec.thread_count = guards.decode_threads
+    # Threads that decode several frames at a time hold as many frames more.
+    codec.thread_type = ThreadType.AUTO if guards.decode_threads > 1 else ThreadType.SLICE
+    if keyframes_only:
+        codec.skip_frame = "NONKEY"
+    try:
+        codec.open(strict=False)
+    except DAMAGE as error:
+        raise RefusedVideoError(
+            field, f"must be {name} that its decoder takes", reason=errors.UNSUPPORTED_CODEC
+        ) from error
+    return codec
+
+
+def _stated_duration_ns(container: InputContainer, stream: VideoStream, time_base: Fraction) -> int | None:
+    """Return the video stream's length, or else the container's, which may be that of the sound."""
+    if stream.duration and stream.duration > 0:
+        return int(stream.duration * time_base * NS_PER_S)
+    tagged = _read_clock(stream.metadata.get("DURATION", ""))  # where Matroska keeps it
+    if tagged:
+        return tagged
+    if container.duration and container.duration > 0:
+        return container.duration * NS_PER_S // av.time_base
+    return None
+
+
+def _read_clock(text: str) -> int | None:
+    """Read 00:00:06.500000000 as nanoseconds; None if it is nothing of the kind."""
+    try:
+        hours, minutes, seconds = text.split(":")
+        return int((int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)) * NS_PER_S)
+    except (ValueError, ZeroDivisionError):
+        return None

@@ -1,0 +1,239 @@
+"""The use case: a video's bytes in, its facts, sampled frames and summary out.
+
+Blocking work runs in a bounded pool of threads, shared by all videos; see `feed`.
+"""
+
+import asyncio
+import contextlib
+import functools
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from shoppable.decoder.adapters.opening import Guards
+from shoppable.decoder.adapters.pyav import DecodedFrame, VideoFile
+from shoppable.decoder.adapters.rendering import Renderer
+from shoppable.decoder.cuts import CutDetector
+from shoppable.decoder.domain import (
+    Encoding,
+    InlineSource,
+    KeyframesOnly,
+    Order,
+    Source,
+    Summary,
+    UploadSource,
+    UriSource,
+    VideoFacts,
+)
+from shoppable.decoder.errors import BusyError
+from shoppable.decoder.feed import Feed
+from shoppable.decoder.inputs import FileRoots, OpenFile, Upload, in_memory
+from shoppable.decoder.sampling import Sampler, Verdict
+from shoppable.runtime import metrics
+from shoppable.runtime.errors import InvalidRequestError, Violation
+from shoppable.runtime.images import raw_image, write_jpeg
+from shoppable.v1 import common_pb2
+
+
+@dataclass(frozen=True)
+class SampledFrame:
+    """A frame that leaves."""
+
+    index: int  # from 0
+    time_ns: int
+    image: common_pb2.Image  # encoded where it was decoded, in a thread
+    keyframe: bool
+    scene_cut: bool
+
+
+Event: TypeAlias = VideoFacts | SampledFrame | Summary
+_Opener: TypeAlias = Callable[[], OpenFile]
+
+
+@dataclass(frozen=True)
+class UploadLimits:
+    """How much is taken, and where it is kept."""
+
+    max_bytes: int
+    spool_bytes: int
+    scratch_dir: Path | None
+
+
+class DecoderPipeline:
+    """Probes and decodes videos, `max_streams` at a time."""
+
+    def __init__(
+        self,
+        *,
+        roots: FileRoots,
+        guards: Guards,
+        uploads: UploadLimits,
+        max_streams: int,
+        frames_ahead: int,
+        executor: Executor,
+    ) -> None:
+        self._roots = roots
+        self._guards = guards
+        self._uploads = uploads
+        self._max_streams = max_streams
+        self._frames_ahead = frames_ahead
+        self._executor = executor
+        self._in_work = 0
+
+    async def probe(self, source: UriSource | InlineSource, *, field: str) -> VideoFacts:
+        """Say what a video is. Decodes one frame: only frames tell their rotation.
+
+        Raises:
+            ServiceError: See `DecodeFrames` in the contract; `field` is the path of the source in the request.
+        """
+        stop = threading.Event()
+        with self._slot():
+            try:
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._executor, self._probe, source, field, stop)
+            finally:
+                stop.set()
+
+    async def decode(
+        self, source: Source, order: Order, chunks: AsyncIterator[bytes], *, field: str
+    ) -> AsyncGenerator[Event, None]:
+        """Yield the video's facts, then its frames in order of time, then the summary.
+
+        Args:
+            source: Where the video is.
+            order: Which frames are wanted.
+            chunks: The bytes of an upload. With another source there must be none.
+            field: The path of the source in the request, for errors.
+
+        Raises:
+            ServiceError: See `DecodeFrames` in the contract.
+        """
+        stop = threading.Event()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(self._slot())
+            opener: _Opener
+            if isinstance(source, UploadSource):
+                upload = self._new_upload(source, field)
+                stack.callback(upload.close)
+                async for chunk in chunks:
+                    await asyncio.to_thread(upload.append, chunk)
+                opener = upload.finish
+            else:
+                opener = functools.partial(self._open, source, field)
+            feed: Feed[Event] = Feed(
+                self._session(opener, order, field, stop), self._executor, ahead=self._frames_ahead, stop=stop
+            )
+            stack.push_async_callback(_finish, feed)
+            if not isinstance(source, UploadSource):
+                stack.callback(asyncio.create_task(_refuse_chunks(chunks, feed)).cancel)
+            async for event in feed:
+                yield event
+
+    @contextlib.contextmanager
+    def _slot(self) -> Iterator[None]:
+        if self._in_work >= self._max_streams:
+            raise BusyError(self._max_streams)
+        self._in_work += 1
+        try:
+            yield
+        finally:
+            self._in_work -= 1
+
+    def _new_upload(self, source: UploadSource, field: str) -> Upload:
+        limits = self._uploads
+        return Upload(
+            field=field,
+            total_bytes=source.total_bytes,
+            max_bytes=limits.max_bytes,
+            spool_bytes=limits.spool_bytes,
+            scratch_dir=limits.scratch_dir,
+        )
+
+    # In threads
+
+    def _open(self, source: UriSource | InlineSource, field: str) -> OpenFile:
+        if isinstance(source, InlineSource):
+            return in_memory(source.data)
+        return self._roots.open(source.path, uri=source.uri, field=f"{field}.uri")
+
+    def _probe(self, source: UriSource | InlineSource, field: str, stop: threading.Event) -> VideoFacts:
+        with self._open(source, field) as opened:
+            video = VideoFile(opened, self._guards, field=field, keyframes_only=False, stop=stop)
+            video.close()
+            return video.facts
+
+    def _session(
+        self, opener: _Opener, order: Order, field: str, stop: threading.Event
+    ) -> Generator[Event | None, None, None]:
+        """Decode a video. Yields None where the work may be interrupted."""
+        with opener() as opened:
+            keyframes_only = isinstance(order.sampling, KeyframesOnly)
+            video = VideoFile(opened, self._guards, field=field, keyframes_only=keyframes_only, stop=stop)
+            try:
+                yield from _decode(video, order)
+            finally:
+                metrics.FRAMES_DECODED.inc(video.frames_decoded)
+                metrics.PACKETS_DAMAGED.inc(video.damaged_packets)
+                video.close()
+
+
+def _decode(video: VideoFile, order: Order) -> Generator[Event | None, None, None]:
+    yield video.facts
+    sampler = Sampler(order, tick_ns=video.tick_ns)
+    studio = _Studio(video, order)
+    read_to_end = True
+    for frame in video.frames(order.start_ns):
+        verdict = Verdict.SKIP if frame is None else sampler.judge(frame.time_ns, keyframe=frame.keyframe)
+        if verdict is Verdict.PAST_END:
+            read_to_end = False
+            break
+        yield studio.develop(frame) if frame is not None and verdict is Verdict.SEND else None
+    yield Summary(
+        frames_decoded=video.frames_decoded,
+        frames_sent=studio.developed,
+        damaged_packets=video.damaged_packets,
+        end_ns=video.end_ns,
+        truncated=read_to_end and video.truncated,
+    )
+
+
+class _Studio:
+    """Makes pictures of decoded frames."""
+
+    def __init__(self, video: VideoFile, order: Order) -> None:
+        self._order = order
+        self._renderer = Renderer(longest_side=order.longest_side, pixel_aspect=video.pixel_aspect)
+        self._cuts = CutDetector()
+        self.developed = 0
+
+    def develop(self, frame: DecodedFrame) -> SampledFrame:
+        pixels = self._renderer.render(frame.picture, frame.orientation)
+        jpeg = self._order.encoding is Encoding.JPEG
+        sampled = SampledFrame(
+            index=self.developed,
+            time_ns=frame.time_ns,
+            image=write_jpeg(pixels, quality=self._order.jpeg_quality) if jpeg else raw_image(pixels),
+            keyframe=frame.keyframe,
+            scene_cut=self._cuts.is_cut(pixels),
+        )
+        self.developed += 1
+        metrics.FRAMES_SENT.inc()
+        return sampled
+
+
+async def _finish(feed: Feed[Event]) -> None:
+    # A second cancellation must not leave a thread with an open file behind.
+    await asyncio.shield(asyncio.ensure_future(feed.aclose()))
+
+
+async def _refuse_chunks(chunks: AsyncIterator[bytes], feed: Feed[Event]) -> None:
+    """End the call if the client sends more than its config although its source is no upload."""
+    try:
+        async for _ in chunks:
+            feed.fail(InvalidRequestError([Violation("chunk", "must not be sent: the config's source is no upload")]))
+            return
+    except Exception as error:  # whatever is wrong with the client's side is the call's error
+        feed.fail(error)

@@ -1,0 +1,62 @@
+"""What is wired to what in a decoder."""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+
+from shoppable.decoder.adapters.opening import Guards
+from shoppable.decoder.convert import SourceLimits
+from shoppable.decoder.domain import NS_PER_S
+from shoppable.decoder.inputs import FileRoots
+from shoppable.decoder.pipeline import DecoderPipeline, UploadLimits
+from shoppable.decoder.servicer import FrameDecoderServicer
+from shoppable.decoder.settings import DecoderSettings
+from shoppable.runtime.server import Assembly, Limit, Service
+from shoppable.v1 import frame_decoder_pb2, frame_decoder_pb2_grpc
+
+
+@contextlib.asynccontextmanager
+async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
+    """Yield the decoder's services; its threads end with the context."""
+    with ThreadPoolExecutor(settings.workers or os.cpu_count() or 1, thread_name_prefix="decode") as executor:
+        pipeline = DecoderPipeline(
+            roots=FileRoots(settings.file_roots),
+            guards=Guards(
+                formats=settings.formats,
+                codecs=settings.codecs,
+                max_pixels=settings.max_pixels,
+                max_duration_ns=int(settings.max_duration_s * NS_PER_S),
+                decode_threads=settings.decode_threads,
+            ),
+            uploads=UploadLimits(
+                max_bytes=settings.max_upload_bytes,
+                spool_bytes=settings.spool_bytes,
+                scratch_dir=settings.scratch_dir,
+            ),
+            max_streams=settings.max_streams,
+            frames_ahead=settings.frames_ahead,
+            executor=executor,
+        )
+        servicer = FrameDecoderServicer(
+            pipeline,
+            SourceLimits(settings.max_inline_bytes, settings.max_upload_bytes),
+            upload_idle_s=settings.upload_idle_s,
+            reader_idle_s=settings.reader_idle_s,
+        )
+        yield Assembly(
+            services=[
+                Service(
+                    descriptor=frame_decoder_pb2.DESCRIPTOR.services_by_name["FrameDecoderService"],
+                    register=frame_decoder_pb2_grpc.add_FrameDecoderServiceServicer_to_server,
+                    servicer=servicer,
+                )
+            ],
+            limits=[
+                Limit("inline_video_bytes", settings.max_inline_bytes, "bytes"),
+                Limit("upload_bytes", settings.max_upload_bytes, "bytes"),
+                Limit("frame_pixels", settings.max_pixels, "pixels"),
+                Limit("video_seconds", int(settings.max_duration_s), "seconds"),
+                Limit("concurrent_streams", settings.max_streams, "calls"),
+            ],
+        )
