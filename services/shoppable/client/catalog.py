@@ -4,7 +4,8 @@ from collections.abc import AsyncIterable, AsyncIterator
 
 import grpc
 
-from shoppable.client.errors import translated, translated_stream
+from shoppable.client.errors import translated
+from shoppable.client.streams import translated_stream
 from shoppable.v1 import product_catalog_pb2 as pb
 from shoppable.v1 import product_catalog_pb2_grpc
 

@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 
 import grpc
 
-from shoppable.client.errors import translated, translated_stream
+from shoppable.client.errors import translated
 from shoppable.client.sources import Source, chunks, describe
+from shoppable.client.streams import translated_stream
 from shoppable.v1 import common_pb2, frame_decoder_pb2, frame_decoder_pb2_grpc
 
 

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
 import grpc
 
-from shoppable.client.errors import translated, translated_stream
+from shoppable.client.errors import translated
+from shoppable.client.streams import translated_stream
 from shoppable.v1 import common_pb2, object_detector_pb2, object_detector_pb2_grpc
 
 

@@ -1,16 +1,13 @@
 """The one error of the client, with all that a server said about it in plain attributes."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 import grpc
 from google.rpc import error_details_pb2 as details_pb2
 from google.rpc import status_pb2
 from grpc_status import rpc_status
-
-MessageT = TypeVar("MessageT")
 
 
 @dataclass(frozen=True)
@@ -83,13 +80,3 @@ def translated() -> Iterator[None]:
         yield
     except grpc.aio.AioRpcError as error:
         raise ShoppableError.from_rpc(error) from error
-
-
-async def translated_stream(call: grpc.aio.StreamStreamCall[Any, MessageT]) -> AsyncIterator[MessageT]:
-    """Yield a stream's messages; its errors are ShoppableError. Who stops reading cancels the call."""
-    try:
-        with translated():
-            async for response in call:
-                yield response
-    finally:
-        call.cancel()

@@ -1,6 +1,7 @@
 """Errors of the services that the orchestrator asks, as its own callers get them."""
 
 import grpc
+import structlog
 from google.rpc import error_details_pb2 as details_pb2
 from google.rpc import status_pb2
 
@@ -19,6 +20,8 @@ from shoppable.runtime.errors import (
     Violation,
     to_status,
 )
+
+_log = structlog.get_logger(__name__)
 
 # What a caller of the orchestrator did, in its own words: everything else is between the services.
 _TEXT_ERRORS: dict[grpc.StatusCode, type[ServiceError]] = {
@@ -59,6 +62,7 @@ def upstream_error(error: ShoppableError, service: str, *, fields: dict[str, str
             retry_after_s=error.retry_after_s or 1.0,
             metadata={"service": service},
         )
+    _log.error("a service failed", upstream=service, code=error.code.name, detail=error.message)
     return InternalError(f"the {service} failed", reason="UPSTREAM_FAILED", metadata={"service": service})
 
 

@@ -98,10 +98,12 @@ class Annotation:
     ) -> AsyncGenerator[Event, None]:
         first, told = True, time.perf_counter()
         broken: Exception | None = None
-        frames = self._frames(source, chunks)
         try:
-            async with contextlib.aclosing(self._stages.detector.detect(frames, self._options)) as detected_frames:
-                async for item in detected_frames:
+            async with (
+                contextlib.aclosing(self._frames(source, chunks)) as frames,
+                contextlib.aclosing(self._stages.detector.detect(frames, self._options)) as detected,
+            ):
+                async for item in detected:
                     if not isinstance(item, DetectedFrame):
                         self._models = item
                         continue

@@ -19,63 +19,64 @@ _FIELDS = {"config.": "options.", "options.": "options."}
 _RETRY_DELAY_S = 0.25
 
 
-class _Feed:
-    """Reads frames ahead into a small queue, apart from any call: a call that breaks must not break the reading."""
+class _Window:
+    """The frames that were read and not answered, at most `limit`, oldest first.
 
-    def __init__(self, frames: AsyncIterable[Frame], depth: int) -> None:
+    They are read apart from any call, so that a call that breaks does not break the reading; each new call begins with
+    the oldest.
+    """
+
+    def __init__(self, frames: AsyncIterable[Frame], limit: int) -> None:
         self._frames = frames
-        self._queue: asyncio.Queue[Frame | None] = asyncio.Queue(depth)
-        self._task = asyncio.create_task(self._fill(), name="frame feed")
-        self.failure: Exception | None = None
+        self._limit = limit
+        self._unanswered: deque[Frame] = deque()
+        self._answered = 0
         self._over = False
+        self._changed = asyncio.Condition()
+        self._reading = asyncio.create_task(self._read(), name="frames")
+        self.failure: Exception | None = None  # with which the reading ended
 
-    async def _fill(self) -> None:
+    async def _read(self) -> None:
         try:
             async for frame in self._frames:
-                await self._queue.put(frame)
-        except Exception as error:  # raised again by the reader, once what came before is done
+                async with self._changed:
+                    await self._changed.wait_for(lambda: len(self._unanswered) < self._limit)
+                    self._unanswered.append(frame)
+                    self._changed.notify_all()
+        except Exception as error:  # raised again once all that came before is answered
             self.failure = error
-        await self._queue.put(None)
+        async with self._changed:
+            self._over = True
+            self._changed.notify_all()
 
-    async def next(self) -> Frame | None:
-        """Return the next frame, or None at the end."""
-        if self._over:
-            return None
-        frame = await self._queue.get()
-        self._over = frame is None
+    async def requests(self) -> AsyncGenerator[object_detector_pb2.DetectionFrame, None]:
+        """Yield all unanswered frames for a new call, and those that come."""
+        sent = self._answered
+        while True:
+            async with self._changed:
+                while sent - self._answered >= len(self._unanswered):
+                    if self._over:
+                        return
+                    await self._changed.wait()
+                frame = self._unanswered[sent - self._answered]
+            sent += 1
+            yield object_detector_pb2.DetectionFrame(frame_id=frame.index, image=frame.image)
+
+    async def answered(self, frame_id: int) -> Frame:
+        """Return the frame that an answer is for. Answers come in order: anything else is the detector's fault."""
+        if not self._unanswered or self._unanswered[0].index != frame_id:
+            raise ShoppableError(grpc.StatusCode.INTERNAL, "an answer out of order")
+        async with self._changed:
+            self._answered += 1
+            frame = self._unanswered.popleft()
+            self._changed.notify_all()
         return frame
 
     async def close(self) -> None:
-        self._task.cancel()
+        """Stop reading."""
+        self._reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-
-
-class _Pending:
-    """Frames that were sent and not answered, at most `limit`; those of a broken call are sent again first."""
-
-    def __init__(self, limit: int) -> None:
-        self._frames: deque[Frame] = deque()
-        self._room = asyncio.Semaphore(limit)
-
-    async def admit(self) -> None:
-        await self._room.acquire()
-
-    def release(self) -> None:
-        self._room.release()
-
-    def append(self, frame: Frame) -> None:
-        self._frames.append(frame)
-
-    def answered(self, frame_id: int) -> Frame | None:
-        """Return the frame that an answer is for, if it is the oldest; answers come in order."""
-        if not self._frames or self._frames[0].index != frame_id:
-            return None
-        self._room.release()
-        return self._frames.popleft()
-
-    def unanswered(self) -> list[Frame]:
-        return list(self._frames)
+            await self._reading
 
 
 class DetectorAdapter:
@@ -102,8 +103,7 @@ class DetectorAdapter:
             min_score=options.min_detection_score if options.min_detection_score is not None else self._follow_score,
             categories=options.categories,
         )
-        feed = _Feed(frames, depth=2)
-        pending = _Pending(self._frames_in_flight)
+        window = _Window(frames, self._frames_in_flight)
         loop = asyncio.get_running_loop()
         last_answer = loop.time()
         models_known = False
@@ -111,50 +111,27 @@ class DetectorAdapter:
             while True:
                 try:
                     async for response in self._client.stream_detect(
-                        _requests(feed, pending), config, timeout_s=remaining_s(self._timeout_s)
+                        window.requests(), config, timeout_s=remaining_s(self._timeout_s)
                     ):
-                        last_answer = loop.time()
                         if response.WhichOneof("response") == "models":
                             if not models_known:
                                 models_known = True
                                 yield tuple(response.models.models)
                             continue
-                        frame = pending.answered(response.frame.frame_id)
-                        if frame is None:
-                            raise ShoppableError(grpc.StatusCode.INTERNAL, "an answer out of order")  # noqa: TRY301
+                        frame = await window.answered(response.frame.frame_id)
+                        last_answer = loop.time()
                         yield _detected(frame, response.frame.result)
                     break
                 except ShoppableError as error:
                     gone = error.code is grpc.StatusCode.UNAVAILABLE
                     if not gone or loop.time() - last_answer > self._patience_s:
                         raise upstream_error(error, "object detector", fields=_FIELDS) from error
-                    _log.warning("detector went away; asking again", unanswered=len(pending.unanswered()))
+                    _log.warning("the detector went away; asking again", reason=error.reason)
                     await asyncio.sleep(_RETRY_DELAY_S)
-            if feed.failure:
-                raise feed.failure
+            if window.failure:
+                raise window.failure
         finally:
-            await feed.close()
-
-
-async def _requests(feed: _Feed, pending: _Pending) -> AsyncGenerator[object_detector_pb2.DetectionFrame, None]:
-    for unanswered in pending.unanswered():
-        yield _message(unanswered)
-    while True:
-        await pending.admit()
-        frame = None
-        try:
-            frame = await feed.next()
-        finally:
-            if frame is None:  # the end, or the call is over
-                pending.release()
-        if frame is None:
-            return
-        pending.append(frame)
-        yield _message(frame)
-
-
-def _message(frame: Frame) -> object_detector_pb2.DetectionFrame:
-    return object_detector_pb2.DetectionFrame(frame_id=frame.index, image=frame.image)
+            await window.close()
 
 
 def _detected(frame: Frame, result: object_detector_pb2.ImageDetections) -> DetectedFrame:

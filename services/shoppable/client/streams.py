@@ -1,0 +1,71 @@
+"""Reading the answers of a bidirectional call, and how it really ended.
+
+grpc.aio loses the server's status if the call ends while a request is being written: the failed write overwrites it
+with INTERNAL "Internal error from Core" (grpc/grpc issue 36066). A refused upload would look like a fault of the
+server. Each status is shown to the call's done callbacks before it can be overwritten, and there it is kept.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+import grpc
+
+from shoppable.client.errors import ShoppableError, translated
+
+MessageT = TypeVar("MessageT")
+ResultT = TypeVar("ResultT")
+
+_OVERWRITTEN = "Internal error from Core"
+# The status is already in the process when a write fails; it only has to be picked up.
+_STATUS_LIMIT_S = 1.0
+
+
+async def translated_stream(call: grpc.aio.StreamStreamCall[Any, MessageT]) -> AsyncIterator[MessageT]:
+    """Yield a call's answers; its errors are ShoppableError. Who stops reading cancels the call."""
+    ending: asyncio.Future[grpc.aio.AioRpcError] = asyncio.get_running_loop().create_future()
+    call.add_done_callback(lambda ended: _keep(ended, ending))
+    try:
+        with translated():
+            try:
+                async for response in call:
+                    yield response
+            except grpc.aio.AioRpcError as error:
+                if not _is_overwritten(error.code(), error.details()):
+                    raise
+                raise await _true_ending(ending) from error
+    finally:
+        call.cancel()
+
+
+async def _true_ending(ending: asyncio.Future[grpc.aio.AioRpcError]) -> Exception:
+    try:
+        return await asyncio.wait_for(ending, _STATUS_LIMIT_S)
+    except TimeoutError:
+        return ShoppableError(grpc.StatusCode.UNAVAILABLE, "the call broke while a request was being sent")
+
+
+def _keep(call: Any, ending: asyncio.Future[grpc.aio.AioRpcError]) -> None:
+    """Keep the status that a call has just got, unless it is the one that overwrites or one is kept already."""
+    code, details = _at_once(call.code()), _at_once(call.details())
+    if ending.done() or code is None or code is grpc.StatusCode.OK or _is_overwritten(code, details):
+        return
+    initial, trailing = _at_once(call.initial_metadata()), _at_once(call.trailing_metadata())
+    ending.set_result(
+        grpc.aio.AioRpcError(code, initial or grpc.aio.Metadata(), trailing or grpc.aio.Metadata(), details)
+    )
+
+
+def _is_overwritten(code: grpc.StatusCode, details: str | None) -> bool:
+    return code is grpc.StatusCode.INTERNAL and details == _OVERWRITTEN
+
+
+def _at_once(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT | None:
+    """Return the result of a coroutine that has nothing to wait for; None if it would wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: ResultT = stop.value
+        return result
+    coroutine.close()
+    return None

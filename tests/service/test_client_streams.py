@@ -1,0 +1,64 @@
+"""How a bidirectional call ended reaches the caller, also when the server ends it in the middle of an upload."""
+
+import contextlib
+
+import grpc
+import pytest
+
+from shoppable.client import DecoderClient, ShoppableError, open_channel
+from shoppable.runtime.errors import InvalidRequestError, Violation
+from shoppable.runtime.interceptors import outgoing
+from shoppable.runtime.server import Assembly, Service, serving
+from shoppable.runtime.settings import ServerSettings
+from shoppable.v1 import frame_decoder_pb2, frame_decoder_pb2_grpc
+
+
+class Choosy(frame_decoder_pb2_grpc.FrameDecoderServiceServicer):
+    """Refuses a video after so many chunks."""
+
+    def __init__(self) -> None:
+        self.after = 0
+
+    async def DecodeFrames(self, request_iterator, context):
+        chunks = 0
+        async for request in request_iterator:
+            chunks += request.WhichOneof("request") == "chunk"
+            if chunks >= self.after:
+                raise InvalidRequestError([Violation("config.source", "must be liked")], reason="NOT_LIKED")
+        yield frame_decoder_pb2.DecodeFramesResponse()
+
+
+async def endless_upload():
+    while True:
+        yield bytes(100_000)
+
+
+@pytest.mark.parametrize("interceptors", [(), outgoing()], ids=["plain", "as the orchestrator calls"])
+async def test_a_refusal_in_the_middle_of_an_upload_arrives_whole(interceptors):
+    servicer = Choosy()
+
+    @contextlib.asynccontextmanager
+    async def build(_settings):
+        yield Assembly(
+            [
+                Service(
+                    frame_decoder_pb2.DESCRIPTOR.services_by_name["FrameDecoderService"],
+                    frame_decoder_pb2_grpc.add_FrameDecoderServiceServicer_to_server,
+                    servicer,
+                )
+            ]
+        )
+
+    async with (
+        serving(ServerSettings(), build) as (_, address),
+        open_channel(address, interceptors=interceptors) as own,
+    ):
+        client = DecoderClient(own)
+        for attempt in range(60):
+            servicer.after = attempt % 6
+            with pytest.raises(ShoppableError) as caught:
+                async for _ in client.decode(endless_upload(), frame_decoder_pb2.DecodeFramesConfig()):
+                    pass
+            assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+            assert caught.value.reason == "NOT_LIKED"
+            assert caught.value.violations[0].field == "config.source"

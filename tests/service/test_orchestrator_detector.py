@@ -1,0 +1,124 @@
+"""The orchestrator's way to a detector that goes away and comes back, over real sockets."""
+
+import asyncio
+import contextlib
+
+import grpc
+import pytest
+
+from shoppable.client import DetectorClient, open_channel
+from shoppable.orchestrator.adapters.detector import DetectorAdapter
+from shoppable.orchestrator.domain import DetectedFrame, Frame, Options
+from shoppable.runtime.errors import DataLossError, ServiceError
+from shoppable.runtime.server import Assembly, Service, serving
+from shoppable.runtime.settings import ServerSettings
+from shoppable.v1 import common_pb2, object_detector_pb2, object_detector_pb2_grpc
+
+FRAMES = 30
+
+
+class Flaky(object_detector_pb2_grpc.ObjectDetectorServiceServicer):
+    """Answers frames, and breaks each call after so many; the last number holds for all that follow."""
+
+    def __init__(self, lives: list[int]) -> None:
+        self.lives = lives
+        self.calls = 0
+        self.received: list[int] = []
+
+    async def StreamDetectObjects(self, request_iterator, context):
+        left = self.lives[min(self.calls, len(self.lives) - 1)]
+        self.calls += 1
+        yield object_detector_pb2.StreamDetectObjectsResponse(models={"models": [{"name": "m", "version": "1"}]})
+        async for request in request_iterator:
+            if request.WhichOneof("request") != "frame":
+                continue
+            self.received.append(request.frame.frame_id)
+            if left == 0:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+            left -= 1
+            yield object_detector_pb2.StreamDetectObjectsResponse(frame={"frame_id": request.frame.frame_id})
+
+
+class Frames:
+    def __init__(self, *, error: Exception | None = None) -> None:
+        self.error = error
+        self.drawn = 0
+        self.closed = False
+
+    async def __aiter__(self):
+        try:
+            for index in range(FRAMES):
+                self.drawn += 1
+                yield Frame(index, index / 5, common_pb2.Image(data=b"x"), scene_cut=False)
+            if self.error:
+                raise self.error
+        finally:
+            self.closed = True
+
+
+@contextlib.asynccontextmanager
+async def adapter(servicer: Flaky, *, patience_s: float = 10.0):
+    @contextlib.asynccontextmanager
+    async def build(_settings):
+        yield Assembly(
+            [
+                Service(
+                    object_detector_pb2.DESCRIPTOR.services_by_name["ObjectDetectorService"],
+                    object_detector_pb2_grpc.add_ObjectDetectorServiceServicer_to_server,
+                    servicer,
+                )
+            ]
+        )
+
+    async with serving(ServerSettings(), build) as (_, address), open_channel(address) as channel:
+        yield DetectorAdapter(
+            DetectorClient(channel), frames_in_flight=4, patience_s=patience_s, timeout_s=30, follow_score=0.2
+        )
+
+
+async def answers(detect: DetectorAdapter, frames: Frames) -> list[int]:
+    options = Options(common_pb2.FrameSampling())
+    items = [item async for item in detect.detect(frames, options)]
+    assert not isinstance(items[0], DetectedFrame)
+    return [item.frame.index for item in items[1:]]
+
+
+async def test_each_frame_is_answered_once_and_in_order_though_calls_break():
+    servicer = Flaky([7, 0, 5, 1000])
+    async with adapter(servicer) as detect:
+        assert await answers(detect, Frames()) == list(range(FRAMES))
+    assert servicer.calls == 4
+
+
+async def test_a_detector_that_stays_away_ends_the_call_after_some_patience():
+    async with adapter(Flaky([3, 0]), patience_s=0.3) as detect:
+        with pytest.raises(ServiceError) as caught:
+            await answers(detect, Frames())
+    assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_decoder_that_breaks_off_is_told_after_all_frames_before_it():
+    async with adapter(Flaky([1000])) as detect:
+        seen = []
+        with pytest.raises(DataLossError):
+            async for item in detect.detect(
+                Frames(error=DataLossError("broke off", reason="X")), Options(common_pb2.FrameSampling())
+            ):
+                seen.append(item)
+    assert len(seen) == FRAMES + 1
+
+
+async def test_a_slow_reader_holds_the_frames_back():
+    frames = Frames()
+    async with adapter(Flaky([1000])) as detect:
+        stream = detect.detect(frames, Options(common_pb2.FrameSampling()))
+        for _ in range(3):
+            await anext(stream)
+        # Three were read; ahead are the frames in flight, one in the reader's hand, and what the sockets hold.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                while frames.drawn < FRAMES:
+                    await asyncio.sleep(0.01)
+        assert frames.drawn <= 3 + 4 + 1 + 4
+        await stream.aclose()
+    assert frames.closed
