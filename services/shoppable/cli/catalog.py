@@ -1,0 +1,296 @@
+"""`shoppable catalog`: import, list, get, delete and search catalogues of products."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shoppable.cli.options import (
+    CatalogOption,
+    DataOption,
+    Inference,
+    InferenceOption,
+    JsonOption,
+    MatcherOption,
+    ModelsOption,
+    parse_resource,
+)
+
+if TYPE_CHECKING:
+    import grpc
+    from google.protobuf.message import Message
+
+    from shoppable.cli.console import Reporter
+    from shoppable.cli.importing import ImportReport
+    from shoppable.cli.services import LocalOptions
+
+app = typer.Typer(
+    name="catalog",
+    help="Put products into catalogues, and look at them.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+_ROWS_SHOWN = 50
+_NameArgument = Annotated[str, typer.Argument(metavar="NAME[/PRODUCT]", help="A catalogue, or one of its products.")]
+
+
+@app.command("import")
+def import_(
+    feed: Annotated[
+        Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The feed: JSON lines or CSV.")
+    ],
+    catalog: CatalogOption = None,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Fetch pictures also from addresses inside this network.")
+    ] = False,
+    matcher: MatcherOption = None,
+    data: DataOption = None,
+    inference: InferenceOption = Inference.TRITON,
+    models: ModelsOption = None,
+) -> None:
+    """Add the products of a feed to a catalogue, which is made if need be.
+
+    **JSON lines**: one object a line, with `product_id`, `title`, `images` (paths relative to the feed, or https
+    URLs), and as far as known `description`, `brand`, `category`, `price` ("16.50 EUR", or an object with
+    `currency_code`, `units`, `nanos`), `url`, `availability` (in_stock, out_of_stock, preorder, backorder,
+    discontinued) and `attributes` (an object of texts).
+
+    **CSV**: the same names as columns; `images` separated by `|`; attributes as columns `attr.color`; the currency
+    behind the price or in a column `currency`.
+
+    Rows that cannot be taken are listed at the end, and the exit status is 1. Run it again after an interruption or a
+    correction: products that are there already are left alone.
+
+    Examples:
+        shoppable catalog import products.jsonl --catalog shop
+
+        shoppable catalog import products.csv      # into the catalogue 'products'
+    """
+    from shoppable.cli import catalog_import, running
+
+    identifier = catalog or _catalog_of(feed)
+
+    async def work() -> None:
+        async with _matcher(_local(data, inference, models), matcher) as (reporter, endpoint, _):
+            report = await catalog_import.import_with_progress(
+                endpoint, feed, catalog=identifier, reporter=reporter, allow_private=allow_private
+            )
+        raise_for_broken_rows(report)
+
+    running.run(work())
+
+
+@app.command("list")
+def list_(
+    json: JsonOption = False,
+    matcher: MatcherOption = None,
+    data: DataOption = None,
+    inference: InferenceOption = Inference.TRITON,
+    models: ModelsOption = None,
+) -> None:
+    """List the catalogues."""
+    from shoppable.cli import rendering, running
+    from shoppable.client import CatalogClient
+
+    async def work() -> None:
+        async with _matcher(_local(data, inference, models), matcher) as (reporter, _, channel):
+            catalogs = [catalog async for catalog in CatalogClient(channel).list_catalogs(page_size=1000)]
+        if json:
+            _print_json(catalogs)
+        elif catalogs:
+            _print(rendering.catalogs_table(catalogs))
+        else:
+            reporter.note("There are no catalogues yet; make one with: shoppable catalog import FILE --catalog NAME")
+
+    running.run(work())
+
+
+@app.command("get")
+def get(
+    name: _NameArgument,
+    json: JsonOption = False,
+    matcher: MatcherOption = None,
+    data: DataOption = None,
+    inference: InferenceOption = Inference.TRITON,
+    models: ModelsOption = None,
+) -> None:
+    """Show a catalogue and its products, or one product with all that is stored.
+
+    Examples:
+        shoppable catalog get sample
+
+        shoppable catalog get sample/mug-teal --json
+    """
+    from shoppable.cli import rendering, running
+    from shoppable.client import CatalogClient
+
+    catalog_id, product_id = parse_resource(name)
+    resource = f"catalogs/{catalog_id}"
+
+    async def work() -> None:
+        async with _matcher(_local(data, inference, models), matcher) as (_, _, channel):
+            client = CatalogClient(channel)
+            if product_id:
+                product = await client.get_product(f"{resource}/products/{product_id}")
+                _print_json([product]) if json else _print(rendering.product_card(product))
+                return
+            catalog = await client.get_catalog(resource)
+            products = [product async for product in client.list_products(resource, page_size=1000)]
+        if json:
+            _print_json(products)
+        else:
+            _print(rendering.catalogs_table([catalog]))
+            _print(rendering.products_table(products))
+
+    running.run(work())
+
+
+@app.command("delete")
+def delete(
+    name: _NameArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    matcher: MatcherOption = None,
+    data: DataOption = None,
+    inference: InferenceOption = Inference.TRITON,
+    models: ModelsOption = None,
+) -> None:
+    """Delete a catalogue with all its products, or one product; asks first.
+
+    Examples:
+        shoppable catalog delete shop/old-mug
+
+        shoppable catalog delete shop --yes
+    """
+    from shoppable.cli import running
+    from shoppable.client import CatalogClient
+
+    catalog_id, product_id = parse_resource(name)
+    resource = f"catalogs/{catalog_id}"
+    what = (
+        f"the product {product_id} of {catalog_id}" if product_id else f"the catalogue {catalog_id}, products and all"
+    )
+    if not yes and not typer.confirm(f"Delete {what}?", err=True):
+        typer.echo("Nothing was deleted.", err=True)
+        raise typer.Exit(1)
+
+    async def work() -> None:
+        async with _matcher(_local(data, inference, models), matcher) as (reporter, _, channel):
+            client = CatalogClient(channel)
+            if product_id:
+                await client.delete_product(f"{resource}/products/{product_id}")
+            else:
+                await client.delete_catalog(resource, force=True)
+            reporter.done(f"deleted {what}")
+
+    running.run(work())
+
+
+@app.command("search")
+def search(
+    image: Annotated[
+        Path, typer.Argument(metavar="IMAGE", exists=True, dir_okay=False, help="A JPEG, PNG or WebP picture.")
+    ],
+    catalog: Annotated[str, typer.Option("--catalog", "-c", metavar="NAME", help="Whose products to look for.")],
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="No more products.")] = 5,
+    json: JsonOption = False,
+    matcher: MatcherOption = None,
+    data: DataOption = None,
+    inference: InferenceOption = Inference.TRITON,
+    models: ModelsOption = None,
+) -> None:
+    """Find the products of a catalogue that a picture may show; the picture should be cut to the thing.
+
+    Example:
+        shoppable catalog search mug.jpg --catalog sample
+    """
+    from shoppable.cli import rendering, running
+    from shoppable.cli.failures import CommandError
+    from shoppable.cli.images import is_picture
+    from shoppable.client import MatcherClient, ShoppableError
+    from shoppable.v1 import product_matcher_pb2 as pb
+
+    catalog_id, product_id = parse_resource(catalog)
+    if product_id:
+        raise typer.BadParameter(f"{catalog!r} is a product; name a catalogue", param_hint="--catalog")
+
+    async def work() -> None:
+        request = pb.MatchProductsRequest(catalog=f"catalogs/{catalog_id}", max_products=limit)
+        request.queries.add().views.add().image.data = image.read_bytes()
+        if not is_picture(request.queries[0].views[0].image.data):
+            raise CommandError(f"{image} is not a JPEG, PNG or WebP picture")
+        async with _matcher(_local(data, inference, models), matcher) as (_, _, channel):
+            response = await MatcherClient(channel).match(request, timeout_s=60)
+        result = response.results[0]
+        if result.HasField("status"):
+            raise ShoppableError.from_status(result.status)
+        _print_json([result]) if json else _print(rendering.matches_table(result.products))
+
+    running.run(work())
+
+
+def raise_for_broken_rows(report: ImportReport) -> None:
+    """List the rows of a feed that were not taken, and exit with 1; return if there are none."""
+    from shoppable.cli import rendering
+    from shoppable.cli.console import make_console
+
+    if not report.broken:
+        return
+    console = make_console(stderr=True)
+    count = len(report.broken)
+    console.print(f"{count} row{' was' if count == 1 else 's were'} not taken:", style="bold red")
+    console.print(rendering.broken_rows_table(report.broken[:_ROWS_SHOWN]))
+    if count > _ROWS_SHOWN:
+        console.print(f"… and {count - _ROWS_SHOWN} more")
+    raise typer.Exit(1)
+
+
+def _catalog_of(feed: Path) -> str:
+    """Return a catalogue's name made of a feed's."""
+    import re
+
+    name = re.sub(r"[^a-z0-9]+", "-", feed.stem.lower()).strip("-")[:63].rstrip("-")
+    if not name[:1].isalpha():
+        raise typer.BadParameter(f"{feed.name} makes no name for a catalogue: give one with --catalog NAME")
+    return name
+
+
+def _local(data: Path | None, inference: Inference, models: Path | None) -> LocalOptions:
+    from shoppable.cli.services import LocalOptions
+
+    return LocalOptions(inference=inference, data=data, models=models)
+
+
+@asynccontextmanager
+async def _matcher(options: LocalOptions, matcher: str | None) -> AsyncIterator[tuple[Reporter, str, grpc.aio.Channel]]:
+    """Yield who reports, the matcher's address, and a channel to it."""
+    from shoppable.cli.console import Reporter
+    from shoppable.cli.services import CATALOG_ONLY, reach
+    from shoppable.client import open_channel
+
+    reporter = Reporter()
+    async with (
+        reach(matcher=matcher, options=options, reporter=reporter, services=CATALOG_ONLY) as endpoints,
+        open_channel(endpoints.matcher) as channel,
+    ):
+        yield reporter, endpoints.matcher, channel
+
+
+def _print(what: object) -> None:
+    from shoppable.cli.console import make_console
+
+    make_console().print(what)
+
+
+def _print_json(messages: Sequence[Message]) -> None:
+    """Print messages as JSON, one a line when there may be several."""
+    from google.protobuf import json_format
+
+    from shoppable.cli.console import make_console
+
+    file = make_console().file
+    for message in messages:
+        file.write(json_format.MessageToJson(message, indent=None, ensure_ascii=False) + "\n")

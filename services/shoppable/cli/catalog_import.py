@@ -1,0 +1,56 @@
+"""Imports a feed with a progress bar; shared by every command that imports."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from shoppable.cli import feeds
+from shoppable.cli.console import Reporter
+from shoppable.cli.failures import CommandError
+from shoppable.cli.importing import ImportReport, import_feed
+from shoppable.client import CatalogClient, ShoppableError, open_channel
+
+
+async def import_with_progress(
+    matcher: str, feed: Path, *, catalog: str, reporter: Reporter, allow_private: bool = False
+) -> ImportReport:
+    """Import a feed, show how far it is, and say what became of it.
+
+    Raises:
+        CommandError: The feed cannot be read, or the import broke off.
+    """
+    begun_s = time.monotonic()
+    last = ImportReport()
+    try:
+        total = feeds.count_rows(feed)
+        if not total:
+            raise CommandError(f"{feed} holds no products")
+        async with open_channel(matcher) as channel:
+            with reporter.bar(f"importing {total} product{'' if total == 1 else 's'}") as bar:
+
+                def show(report: ImportReport) -> None:
+                    nonlocal last
+                    last = report
+                    bar.update(fraction=report.done / total, text=f"{report.done} of {total}")
+
+                report = await import_feed(
+                    CatalogClient(channel), feed, catalog=catalog, allow_private=allow_private, on_row=show
+                )
+    except feeds.FeedError as error:
+        raise CommandError(f"{feed}: {error}") from error
+    except ShoppableError as error:
+        if last.done:
+            reporter.note(f"{last.done} rows were answered before it broke off; run it again to go on.", style="yellow")
+        raise error from None
+    parts = [
+        f"{number} {what}"
+        for number, what in ((report.created, "new"), (report.updated, "changed"), (report.unchanged, "as before"))
+        if number
+    ]
+    good = report.done - len(report.broken)
+    text = f"catalogue {catalog}: {good} product{'' if good == 1 else 's'}" + (
+        f" ({', '.join(parts)})" if parts else ""
+    )
+    reporter.done(text, seconds=time.monotonic() - begun_s)
+    return report
