@@ -1,0 +1,207 @@
+"""One catalogue of an embedded index: a Qdrant Edge shard and, beside it, the catalogue's record. All of it blocks.
+
+Order of a write: first the record with the next revision, synced to disk, then the points, which are in Edge's
+write-ahead log when `update` returns. A crash between the two skips a revision and loses nothing that was answered.
+"""
+
+import shutil
+from collections.abc import Sequence, Set
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import qdrant_edge as edge
+
+from shoppable.matcher import colour
+from shoppable.matcher.adapters import payload
+from shoppable.matcher.adapters.edge_folder import read_json, sync_folder, write_json
+from shoppable.matcher.catalogs import CatalogRecord
+from shoppable.matcher.filters import FIRST_IMAGES, PRODUCT, AnyOf, Condition, attribute_field
+from shoppable.matcher.names import point_id
+from shoppable.matcher.ports import Counts, Floats, ImageHit, ProductChange, Space, StoredImage
+from shoppable.matcher.products import Product
+
+_RECORD, _SHARD = "catalog.json", "shard"
+# From here on a graph is worth its building; below, all vectors are compared, exactly.
+_OPTIMIZE_FROM = 20_000  # images that are not in the graph yet
+_SCROLL = 10_000
+
+
+class EdgeCatalog:
+    """An open catalogue."""
+
+    def __init__(self, folder: Path, record: CatalogRecord, shard: edge.EdgeShard) -> None:
+        self._folder = folder
+        self._shard = shard
+        self.record = record  # as readers see it
+        self._written = record  # as it is on disk: a revision ahead while a write is in work
+
+    @classmethod
+    def create(cls, folder: Path, record: CatalogRecord) -> "EdgeCatalog":
+        """Make an empty catalogue in a folder that does not exist. It exists once its record does."""
+        folder.mkdir(parents=True)
+        config = edge.EdgeConfig(
+            vectors={
+                Space.EMBEDDING.value: edge.EdgeVectorParams(size=record.embedder.size, distance=edge.Distance.Cosine),
+                Space.COLOUR.value: edge.EdgeVectorParams(size=colour.SIZE, distance=edge.Distance.Cosine),
+            }
+        )
+        shard = edge.EdgeShard.create(str(folder / _SHARD), config)
+        for fields, kind in (
+            (payload.KEYWORDS, edge.PayloadSchemaType.Keyword),
+            (payload.FLOATS, edge.PayloadSchemaType.Float),
+            (payload.INTEGERS, edge.PayloadSchemaType.Integer),
+        ):
+            for field in fields:
+                shard.update(edge.UpdateOperation.create_field_index(field, kind))
+        shard.flush()
+        write_json(folder / _RECORD, record.to_json())
+        sync_folder(folder.parent)
+        return cls(folder, record, shard)
+
+    @classmethod
+    def open(cls, folder: Path) -> "EdgeCatalog":
+        """Open a catalogue, and bring its search graph up to date if much is missing from it.
+
+        That is done here only: Edge holds Python's lock meanwhile, seconds for tens of thousands of images.
+
+        Raises:
+            RuntimeError: It cannot be opened; the text names the folder.
+        """
+        try:
+            record = CatalogRecord.from_json(read_json(folder / _RECORD))
+            shard = edge.EdgeShard.load(str(folder / _SHARD))
+            info = shard.info()
+            if info.points_count - info.indexed_vectors_count >= _OPTIMIZE_FROM:
+                shard.optimize()
+        except Exception as error:  # Edge raises bare Exception
+            raise RuntimeError(f"the catalogue in {folder} cannot be opened: {error}") from error
+        return cls(folder, record, shard)
+
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        """Tell whether a folder holds a catalogue that was made to the end."""
+        return (folder / _RECORD).exists()
+
+    def close(self) -> None:
+        """Write everything out and close."""
+        self._shard.flush()
+        self._shard.close()
+
+    def delete(self) -> None:
+        """Delete all of it."""
+        gone = self._folder.with_name(f".deleted-{self._folder.name}")
+        shutil.rmtree(gone, ignore_errors=True)
+        self._folder.rename(gone)  # from here on it does not exist, whatever happens
+        sync_folder(gone.parent)
+        self._shard.close()
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def flush(self) -> None:
+        """Write everything out: guards against loss of power, where the log guards against a crash."""
+        self._shard.flush()
+
+    def advance(self, *, attribute_keys: Set[str], updated: datetime) -> CatalogRecord:
+        """Take the next revision durably; see VectorIndex."""
+        record = self._written.advanced(attribute_keys=frozenset(attribute_keys), updated=updated)
+        for key in sorted(set(record.attribute_keys) - set(self._written.attribute_keys)):
+            self._shard.update(
+                edge.UpdateOperation.create_field_index(attribute_field(key), edge.PayloadSchemaType.Keyword)
+            )
+        write_json(self._folder / _RECORD, record.to_json())
+        self._written = record
+        return record
+
+    def write(self, changes: Sequence[ProductChange]) -> None:
+        """Store products, and let readers see the revision that was taken."""
+        fresh: list[edge.Point] = []
+        kept: list[tuple[str, dict[str, Any]]] = []
+        stale: list[Any] = []
+        for change in changes:
+            product_id = change.product.product_id
+            stale.extend(point_id(product_id, image_id) for image_id in change.stale_image_ids)
+            for point in change.points:
+                identifier, values = point_id(product_id, point.image.image_id), payload.payload_of(change, point)
+                if point.vectors is None:
+                    kept.append((identifier, values))
+                else:
+                    vectors = {
+                        Space.EMBEDDING.value: point.vectors.embedding.tolist(),
+                        Space.COLOUR.value: point.vectors.colour.tolist(),
+                    }
+                    fresh.append(edge.Point(identifier, vectors, values))
+        if fresh:
+            self._shard.update(edge.UpdateOperation.upsert_points(fresh))
+        for identifier, values in kept:
+            self._shard.update(edge.UpdateOperation.overwrite_payload([identifier], values))
+        if stale:
+            self._shard.update(edge.UpdateOperation.delete_points(stale))
+        self.record = self._written
+
+    def delete_product(self, product_id: str) -> None:
+        """Delete a product's images, and let readers see the revision that was taken."""
+        wanted = (AnyOf(PRODUCT, (product_id,)),)
+        self._shard.update(edge.UpdateOperation.delete_points_by_filter(edge.Filter(must=_conditions(wanted))))
+        self.record = self._written
+
+    def count(self) -> Counts:
+        """Count products and images."""
+        products = self._shard.count(edge.CountRequest(exact=True, filter=_filter((FIRST_IMAGES,))))
+        return Counts(products=products, images=self._shard.count(edge.CountRequest(exact=True)))
+
+    def stored_images(self, product_id: str) -> list[StoredImage]:
+        """Return what is stored of a product."""
+        records = self._scroll((AnyOf(PRODUCT, (product_id,)),), payload.STORED_FIELDS)
+        return [payload.stored_image_of(record.payload) for record in records]
+
+    def get_products(self, product_ids: Sequence[str], where: Sequence[Condition]) -> dict[str, Product]:
+        """Return those products that exist and fulfil the conditions."""
+        wanted = (FIRST_IMAGES, AnyOf(PRODUCT, tuple(product_ids)), *where)
+        products = (payload.product_of(record.payload) for record in self._scroll(wanted, payload.PRODUCT_FIELDS))
+        return {product.product_id: product for product in products}
+
+    def product_ids(self) -> list[str]:
+        """Return all products' ids, in order."""
+        return sorted((record.payload or {})[PRODUCT] for record in self._scroll((FIRST_IMAGES,), (PRODUCT,)))
+
+    def search(
+        self, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int
+    ) -> list[list[ImageHit]]:
+        """Return the most similar images for each vector."""
+        requests = [
+            edge.QueryRequest(
+                limit=limit,
+                query=edge.Query.Nearest(vector.tolist(), using=space.value),
+                filter=_filter(where),
+                with_payload=list(payload.HIT_FIELDS),
+            )
+            for vector in vectors
+        ]
+        found = self._shard.query_batch(edge.QueryBatchRequest(requests))
+        return [[payload.hit_of(point.payload, point.score) for point in points] for points in found]
+
+    def _scroll(self, where: Sequence[Condition], fields: Sequence[str]) -> list[edge.Record]:
+        found: list[edge.Record] = []
+        offset = None
+        while True:
+            records, offset = self._shard.scroll(
+                edge.ScrollRequest(
+                    offset=offset, limit=_SCROLL, filter=_filter(where), with_payload=list(fields), with_vector=False
+                )
+            )
+            found.extend(records)
+            if offset is None:
+                return found
+
+
+def _filter(where: Sequence[Condition]) -> edge.Filter | None:
+    return edge.Filter(must=_conditions(where)) if where else None
+
+
+def _conditions(where: Sequence[Condition]) -> list[Any]:
+    return [
+        edge.FieldCondition(condition.field, match=edge.MatchAny(condition.listed()))
+        if isinstance(condition, AnyOf)
+        else edge.FieldCondition(condition.field, range=edge.RangeFloat(gte=condition.low, lte=condition.high))
+        for condition in where
+    ]

@@ -1,0 +1,83 @@
+"""What is written beside an image's vectors, for both kinds of Qdrant.
+
+Each point carries all that a filter asks for, and its whole product, so that a found image needs no second look-up.
+"""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from shoppable.matcher import filters
+from shoppable.matcher.convert import product_from_message, product_to_message
+from shoppable.matcher.ports import ImageHit, ImagePoint, ProductChange, StoredImage
+from shoppable.matcher.products import Product
+from shoppable.v1 import product_catalog_pb2
+
+# Indexed from the first day of a catalogue; attributes follow as products bring them.
+KEYWORDS = (filters.PRODUCT, filters.CATEGORY, filters.BRAND, filters.CURRENCY)
+FLOATS = (filters.PRICE,)
+INTEGERS = (filters.AVAILABILITY, filters.ORDINAL)
+
+IMAGE, _URI, DIGEST, CONTENT_HASH, MESSAGE = "image", "image_uri", "digest", "content_hash", "message"
+HIT_FIELDS = (filters.PRODUCT, filters.CATEGORY, IMAGE, _URI)
+STORED_FIELDS = (filters.PRODUCT, IMAGE, DIGEST, CONTENT_HASH, MESSAGE)
+PRODUCT_FIELDS = (filters.PRODUCT, MESSAGE)
+
+
+def payload_of(change: ProductChange, point: ImagePoint) -> dict[str, Any]:
+    """Return the payload of an image's point."""
+    product = change.product
+    payload: dict[str, Any] = {
+        filters.PRODUCT: product.product_id,
+        filters.ORDINAL: point.ordinal,
+        filters.CATEGORY: product.category,
+        filters.BRAND: product.brand,
+        filters.AVAILABILITY: product.availability,
+        IMAGE: point.image.image_id,
+        _URI: point.image.uri,
+        DIGEST: point.image.digest,
+        CONTENT_HASH: change.content_hash,
+        MESSAGE: _pack(product),
+    }
+    if product.price:
+        payload[filters.CURRENCY] = product.price.currency_code
+        payload[filters.PRICE] = product.price.amount
+    for key, value in (product.attributes or {}).items():
+        payload[filters.attribute_field(key)] = value
+    return payload
+
+
+def hit_of(payload: Mapping[str, Any] | None, similarity: float) -> ImageHit:
+    """Return what a search found, from `HIT_FIELDS`."""
+    payload = payload or {}
+    return ImageHit(
+        product_id=payload[filters.PRODUCT],
+        image_id=payload[IMAGE],
+        image_uri=payload[_URI],
+        category=payload[filters.CATEGORY],
+        similarity=similarity,
+    )
+
+
+def stored_image_of(payload: Mapping[str, Any] | None) -> StoredImage:
+    """Return a stored image, from `STORED_FIELDS`."""
+    payload = payload or {}
+    return StoredImage(
+        image_id=payload[IMAGE],
+        digest=payload[DIGEST],
+        content_hash=payload[CONTENT_HASH],
+        product=product_of(payload),
+    )
+
+
+def product_of(payload: Mapping[str, Any] | None) -> Product:
+    """Return a stored product, from `PRODUCT_FIELDS`."""
+    payload = payload or {}
+    message = product_catalog_pb2.Product.FromString(base64.b64decode(payload[MESSAGE]))
+    return product_from_message(payload[filters.PRODUCT], message)
+
+
+def _pack(product: Product) -> str:
+    message = product_to_message("", product)
+    message.ClearField("name")  # the point says where it is
+    return base64.b64encode(message.SerializeToString(deterministic=True)).decode()

@@ -1,0 +1,226 @@
+"""The embedded index: Qdrant's engine in this process, one shard a catalogue, in a folder that it owns.
+
+Every operation runs in one thread: Edge blocks, and does not go faster with several. So operations happen one after
+the other, and a reader never sees half of a write.
+"""
+
+import asyncio
+import contextlib
+import errno
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from shoppable.matcher.adapters.edge_catalog import EdgeCatalog
+from shoppable.matcher.adapters.edge_folder import FolderLock
+from shoppable.matcher.catalogs import CatalogRecord
+from shoppable.matcher.filters import Condition
+from shoppable.matcher.ports import CatalogGoneError, Counts, Floats, ImageHit, ProductChange, Space, StoredImage
+from shoppable.matcher.products import Product
+from shoppable.runtime import metrics
+from shoppable.runtime.call import remaining_s
+from shoppable.runtime.errors import DeadlineExceededError, FailedPreconditionError, ServiceError, UnavailableError
+
+_log = structlog.get_logger(__name__)
+T = TypeVar("T")
+_CATALOGS = "catalogs"
+_FLUSH_INTERVAL_S = 5.0  # as Qdrant's server does it
+
+
+@contextlib.asynccontextmanager
+async def open_edge_index(folder: Path, *, timeout_s: float) -> AsyncIterator["QdrantEdgeIndex"]:
+    """Open all catalogues of a folder, and close them at the end.
+
+    Raises:
+        RuntimeError: Another process owns the folder, or a catalogue cannot be opened.
+        OSError: The folder cannot be made or written.
+    """
+    lock = FolderLock(folder)
+    index = QdrantEdgeIndex(folder / _CATALOGS, timeout_s=timeout_s)
+    try:
+        await index.open()
+        flushing = asyncio.create_task(index.flush_for_ever(), name="flush")
+        try:
+            yield index
+        finally:
+            flushing.cancel()
+            await index.close()
+    finally:
+        lock.release()
+
+
+class QdrantEdgeIndex:
+    """A VectorIndex in a folder; see `open_edge_index`."""
+
+    def __init__(self, folder: Path, *, timeout_s: float) -> None:
+        self._folder = folder
+        self._timeout_s = timeout_s
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="edge")
+        self._catalogs: dict[str, EdgeCatalog] = {}
+        self._unflushed: set[str] = set()
+
+    async def open(self) -> None:
+        """Open what is there, and clear away what a crash left half made or half deleted."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._open)
+
+    async def close(self) -> None:
+        """Write everything out and close."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+        self._executor.shutdown()
+
+    async def flush_for_ever(self) -> None:
+        """Write out what has changed, every few seconds."""
+        while True:
+            await asyncio.sleep(_FLUSH_INTERVAL_S)
+            for catalog_id in tuple(self._unflushed):
+                self._unflushed.discard(catalog_id)
+                catalog = self._catalogs.get(catalog_id)
+                if catalog:
+                    try:
+                        await self._run("flush", catalog.flush)
+                    except ServiceError as error:  # the next one may succeed; writes are answered for themselves
+                        _log.warning("cannot flush", catalog=catalog_id, error=str(error))
+
+    async def check(self) -> None:
+        """Raise unless the index answers: all its work is done in order, so an answer means that it moves."""
+        await self._run("check", lambda: None)
+
+    async def list_catalogs(self) -> list[CatalogRecord]:
+        """Return all catalogues in order of their ids."""
+        return [self._catalogs[catalog_id].record for catalog_id in sorted(self._catalogs)]
+
+    async def get_catalog(self, catalog_id: str) -> CatalogRecord | None:
+        """Return a catalogue; None if there is none."""
+        catalog = self._catalogs.get(catalog_id)
+        return catalog.record if catalog else None
+
+    async def create_catalog(self, record: CatalogRecord) -> bool:
+        """Make an empty catalogue; return False if there is one of this id."""
+
+        def create() -> bool:
+            if record.catalog_id in self._catalogs:
+                return False
+            folder = self._folder / record.catalog_id
+            shutil.rmtree(folder, ignore_errors=True)  # of a creation that failed half way
+            self._catalogs[record.catalog_id] = EdgeCatalog.create(folder, record)
+            return True
+
+        return await self._run("create_catalog", create)
+
+    async def delete_catalog(self, catalog_id: str) -> bool:
+        """Delete a catalogue and its images; return False if there is none."""
+
+        def delete() -> bool:
+            catalog = self._catalogs.pop(catalog_id, None)
+            if catalog:
+                catalog.delete()
+            return catalog is not None
+
+        return await self._run("delete_catalog", delete)
+
+    async def count(self, catalog_id: str) -> Counts:
+        """Count products and images."""
+        return await self._on(catalog_id, "count", EdgeCatalog.count)
+
+    async def advance(self, catalog_id: str, *, attribute_keys: Set[str], updated: datetime) -> CatalogRecord:
+        """Take the next revision, for a write that follows; see VectorIndex."""
+        return await self._on(
+            catalog_id, "advance", lambda catalog: catalog.advance(attribute_keys=attribute_keys, updated=updated)
+        )
+
+    async def write(self, catalog_id: str, changes: Sequence[ProductChange], *, revision: int) -> None:
+        """Store products."""
+        await self._on(catalog_id, "write", lambda catalog: catalog.write(changes))
+        self._unflushed.add(catalog_id)
+
+    async def delete_product(self, catalog_id: str, product_id: str, *, revision: int) -> None:
+        """Delete all images of a product."""
+        await self._on(catalog_id, "delete_product", lambda catalog: catalog.delete_product(product_id))
+        self._unflushed.add(catalog_id)
+
+    async def stored_images(self, catalog_id: str, product_id: str) -> list[StoredImage]:
+        """Return what is stored of a product; empty if there is no such product."""
+        return await self._on(catalog_id, "stored_images", lambda catalog: catalog.stored_images(product_id))
+
+    async def get_products(
+        self, catalog_id: str, product_ids: Sequence[str], where: Sequence[Condition] = ()
+    ) -> dict[str, Product]:
+        """Return those products that exist and fulfil the conditions."""
+        return await self._on(catalog_id, "get_products", lambda catalog: catalog.get_products(product_ids, where))
+
+    async def product_ids(self, catalog_id: str) -> list[str]:
+        """Return the ids of all products, in order."""
+        return await self._on(catalog_id, "product_ids", EdgeCatalog.product_ids)
+
+    async def search(
+        self, catalog_id: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int
+    ) -> list[list[ImageHit]]:
+        """Return the most similar images for each vector."""
+        return await self._on(
+            catalog_id, "search", lambda catalog: catalog.search(space, vectors, where=where, limit=limit)
+        )
+
+    async def _on(self, catalog_id: str, operation: str, work: Callable[[EdgeCatalog], T]) -> T:
+        def run() -> T:
+            catalog = self._catalogs.get(catalog_id)
+            if catalog is None:
+                raise CatalogGoneError(catalog_id)
+            return work(catalog)
+
+        return await self._run(operation, run)
+
+    async def _run(self, operation: str, work: Callable[[], T]) -> T:
+        limit_s = remaining_s(self._timeout_s)
+        with metrics.INDEX_SECONDS.labels(operation).time():
+            future = asyncio.get_running_loop().run_in_executor(self._executor, work)
+            try:
+                return await asyncio.wait_for(future, limit_s)
+            except TimeoutError as error:
+                if limit_s < self._timeout_s:
+                    raise DeadlineExceededError from error
+                raise UnavailableError(
+                    f"the index did not finish within {self._timeout_s:g} s: it is busy; try again after the delay",
+                    reason="INDEX_UNAVAILABLE",
+                ) from error
+            except ServiceError:
+                raise
+            except Exception as error:  # Edge raises bare Exception
+                raise _translate(operation, error) from error
+
+    def _open(self) -> None:
+        self._folder.mkdir(exist_ok=True)
+        started = time.perf_counter()
+        for folder in sorted(self._folder.iterdir()):
+            if folder.is_dir() and EdgeCatalog.exists(folder) and not folder.name.startswith("."):
+                self._catalogs[folder.name] = EdgeCatalog.open(folder)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+        seconds = round(time.perf_counter() - started, 3)
+        _log.info("catalogues opened", catalogs=len(self._catalogs), seconds=seconds, folder=str(self._folder))
+
+    def _close(self) -> None:
+        for catalog_id, catalog in self._catalogs.items():
+            try:
+                catalog.close()
+            except Exception:  # the others are to be closed too; its log has what was answered
+                _log.exception("cannot close", catalog=catalog_id)
+        self._catalogs.clear()
+
+
+def _translate(operation: str, error: Exception) -> ServiceError:
+    _log.error("the index failed", operation=operation, error=str(error))
+    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+    if full or "No space left" in str(error) or "Read-only file system" in str(error):
+        return FailedPreconditionError(
+            "the disk under the catalogues takes no more: make room; what was answered before is kept",
+            reason="STORAGE_FULL",
+        )
+    return UnavailableError(
+        "the index could not do this now; its log says why; try again after the delay", reason="INDEX_UNAVAILABLE"
+    )

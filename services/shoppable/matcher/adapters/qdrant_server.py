@@ -1,0 +1,285 @@
+"""The index on a Qdrant server, over gRPC: one collection a catalogue, and one that is the registry of catalogues.
+
+A catalogue's record is a point of the registry, not the collection's metadata: a point can be changed on the condition
+that nobody else has changed it, which keeps revisions growing with several matchers on one server (Qdrant 1.16 or
+later; an older one ignores the condition). The registry is also the list of catalogues, in one scroll.
+"""
+
+import secrets
+from collections.abc import Callable, Sequence, Set
+from datetime import datetime
+from typing import Any
+
+from qdrant_client import AsyncQdrantClient, models
+
+from shoppable.matcher import colour
+from shoppable.matcher.adapters import payload
+from shoppable.matcher.adapters.qdrant_calls import QdrantCalls, conditions
+from shoppable.matcher.catalogs import CatalogRecord
+from shoppable.matcher.filters import FIRST_IMAGES, PRODUCT, AnyOf, Condition, attribute_field
+from shoppable.matcher.names import catalog_point_id, point_id
+from shoppable.matcher.ports import CatalogGoneError, Counts, Floats, ImageHit, ProductChange, Space, StoredImage
+from shoppable.matcher.products import Product
+from shoppable.runtime.errors import UnavailableError
+
+_SCROLL = 1000
+_MAX_CATALOGS = 10_000
+_REGISTRY_VECTOR: dict[str, Any] = {"none": [1.0]}  # points want a vector
+# Another matcher has come first so many times in a row: something is wrong.
+_MAX_ATTEMPTS = 20
+
+
+class QdrantServerIndex:
+    """A VectorIndex on a Qdrant server. The client is the caller's to close."""
+
+    def __init__(
+        self, client: AsyncQdrantClient, *, prefix: str, timeout_s: float, shards: int = 1, replicas: int = 1
+    ) -> None:
+        self._calls = QdrantCalls(client, timeout_s=timeout_s)
+        self._client = client
+        self._prefix = prefix
+        self._shards = shards
+        self._replicas = replicas
+        self._registry = f"{prefix}.catalogs"
+        self._registry_exists = False
+
+    async def check(self) -> None:
+        """Raise unless the server answers a read of the registry."""
+        await self._require_registry()
+        await self._calls.call("check", lambda: self._client.count(self._registry, exact=False))
+
+    async def list_catalogs(self) -> list[CatalogRecord]:
+        """Return all catalogues in order of their ids."""
+        await self._require_registry()
+        points = await self._scroll_all(self._registry, (), None, most=_MAX_CATALOGS)
+        return sorted((CatalogRecord.from_json(point["record"]) for point in points), key=lambda r: r.catalog_id)
+
+    async def get_catalog(self, catalog_id: str) -> CatalogRecord | None:
+        """Return a catalogue; None if there is none."""
+        await self._require_registry()
+        found = await self._calls.call(
+            "get_catalog", lambda: self._client.retrieve(self._registry, [catalog_point_id(catalog_id)])
+        )
+        return CatalogRecord.from_json((found[0].payload or {})["record"]) if found else None
+
+    async def create_catalog(self, record: CatalogRecord) -> bool:
+        """Make an empty catalogue; return False if there is one of this id. It exists once the registry has it."""
+        if await self.get_catalog(record.catalog_id):
+            return False
+        collection = self._collection(record.catalog_id)
+        # What is there without an entry in the registry is left over from a deletion that broke off.
+        await self._calls.call("create_catalog", lambda: self._client.delete_collection(collection))
+        await self._calls.create(
+            collection,
+            {Space.EMBEDDING.value: record.embedder.size, Space.COLOUR.value: colour.SIZE},
+            shards=self._shards,
+            replicas=self._replicas,
+        )
+        for fields, kind in (
+            (payload.KEYWORDS, models.PayloadSchemaType.KEYWORD),
+            (payload.FLOATS, models.PayloadSchemaType.FLOAT),
+            (payload.INTEGERS, models.PayloadSchemaType.INTEGER),
+        ):
+            for field in fields:
+                await self._calls.index(collection, field, kind)
+        return await self._put_record(record, expected=None)
+
+    async def delete_catalog(self, catalog_id: str) -> bool:
+        """Delete a catalogue and its images; return False if there is none."""
+        if await self.get_catalog(catalog_id) is None:
+            return False
+        await self._calls.call(
+            "delete_catalog",
+            lambda: self._client.delete(
+                self._registry, models.PointIdsList(points=[catalog_point_id(catalog_id)]), wait=True
+            ),
+        )
+        await self._calls.call("delete_catalog", lambda: self._client.delete_collection(self._collection(catalog_id)))
+        return True
+
+    async def count(self, catalog_id: str) -> Counts:
+        """Count products and images."""
+        collection = self._collection(catalog_id)
+        products = await self._on(
+            catalog_id, "count", lambda: self._client.count(collection, conditions((FIRST_IMAGES,)), exact=True)
+        )
+        images = await self._on(catalog_id, "count", lambda: self._client.count(collection, exact=True))
+        return Counts(products=products.count, images=images.count)
+
+    async def advance(self, catalog_id: str, *, attribute_keys: Set[str], updated: datetime) -> CatalogRecord:
+        """Take the next revision, for a write that follows; see VectorIndex."""
+        for _ in range(_MAX_ATTEMPTS):
+            before = await self.get_catalog(catalog_id)
+            if before is None:
+                raise CatalogGoneError(catalog_id)
+            record = before.advanced(attribute_keys=frozenset(attribute_keys), updated=updated)
+            for key in sorted(set(record.attribute_keys) - set(before.attribute_keys)):
+                await self._calls.index(
+                    self._collection(catalog_id), attribute_field(key), models.PayloadSchemaType.KEYWORD
+                )
+            if await self._put_record(record, expected=before.revision):
+                return record
+        raise UnavailableError("too many writers change this catalogue; try again", reason="INDEX_BUSY")
+
+    async def write(self, catalog_id: str, changes: Sequence[ProductChange], *, revision: int) -> None:
+        """Store products: in one request, so that the server does it in order."""
+        operations = _operations(changes)
+        if operations:
+            await self._on(
+                catalog_id,
+                "write",
+                lambda: self._client.batch_update_points(self._collection(catalog_id), operations, wait=True),
+            )
+
+    async def delete_product(self, catalog_id: str, product_id: str, *, revision: int) -> None:
+        """Delete all images of a product."""
+        selector = models.FilterSelector(filter=conditions((AnyOf(PRODUCT, (product_id,)),)) or models.Filter())
+        await self._on(
+            catalog_id,
+            "delete_product",
+            lambda: self._client.delete(self._collection(catalog_id), selector, wait=True),
+        )
+
+    async def stored_images(self, catalog_id: str, product_id: str) -> list[StoredImage]:
+        """Return what is stored of a product; empty if there is no such product."""
+        where = (AnyOf(PRODUCT, (product_id,)),)
+        found = await self._scroll_catalog(catalog_id, where, payload.STORED_FIELDS)
+        return [payload.stored_image_of(point) for point in found]
+
+    async def get_products(
+        self, catalog_id: str, product_ids: Sequence[str], where: Sequence[Condition] = ()
+    ) -> dict[str, Product]:
+        """Return those products that exist and fulfil the conditions."""
+        if not product_ids:
+            return {}
+        wanted = (FIRST_IMAGES, AnyOf(PRODUCT, tuple(product_ids)), *where)
+        found = await self._scroll_catalog(catalog_id, wanted, payload.PRODUCT_FIELDS)
+        return {product.product_id: product for product in map(payload.product_of, found)}
+
+    async def product_ids(self, catalog_id: str) -> list[str]:
+        """Return the ids of all products, in order."""
+        found = await self._scroll_catalog(catalog_id, (FIRST_IMAGES,), (PRODUCT,))
+        return sorted(point[PRODUCT] for point in found)
+
+    async def search(
+        self, catalog_id: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int
+    ) -> list[list[ImageHit]]:
+        """Return the most similar images for each vector: one round trip for all."""
+        requests = [
+            models.QueryRequest(
+                query=vector.tolist(),
+                using=space.value,
+                filter=conditions(where),
+                limit=limit,
+                with_payload=list(payload.HIT_FIELDS),
+            )
+            for vector in vectors
+        ]
+        found = await self._on(
+            catalog_id, "search", lambda: self._client.query_batch_points(self._collection(catalog_id), requests)
+        )
+        return [[payload.hit_of(point.payload, point.score) for point in answer.points] for answer in found]
+
+    def _collection(self, catalog_id: str) -> str:
+        return f"{self._prefix}.catalog.{catalog_id}"
+
+    async def _on(self, catalog_id: str, operation: str, call: Callable[[], Any]) -> Any:
+        return await self._calls.call(operation, call, missing=CatalogGoneError(catalog_id))
+
+    async def _require_registry(self) -> None:
+        if self._registry_exists:
+            return
+        if not await self._calls.call("check", lambda: self._client.collection_exists(self._registry)):
+            sizes = {name: len(vector) for name, vector in _REGISTRY_VECTOR.items()}
+            await self._calls.create(self._registry, sizes, shards=1, replicas=self._replicas)
+        self._registry_exists = True
+
+    async def _put_record(self, record: CatalogRecord, *, expected: int | None) -> bool:
+        """Write a record if the stored one has the expected revision (None: if there is none); tell whether."""
+        identifier, writer = catalog_point_id(record.catalog_id), secrets.token_hex(8)
+        point = models.PointStruct(
+            id=identifier,
+            vector=_REGISTRY_VECTOR,
+            payload={"record": record.to_json(), "revision": record.revision, "writer": writer},
+        )
+        unchanged = models.FieldCondition(key="revision", match=models.MatchValue(value=expected or 0))
+        await self._calls.call(
+            "put_record",
+            lambda: self._client.upsert(
+                self._registry,
+                [point],
+                wait=True,
+                # Insert only where there is none; else the condition keeps a record of another revision as it is.
+                **(
+                    {"update_mode": models.UpdateMode.INSERT_ONLY}
+                    if expected is None
+                    else {"update_filter": models.Filter(must=[unchanged])}
+                ),
+            ),
+        )
+        found = await self._calls.call("put_record", lambda: self._client.retrieve(self._registry, [identifier]))
+        return bool(found) and (found[0].payload or {})["writer"] == writer
+
+    async def _scroll_catalog(
+        self, catalog_id: str, where: Sequence[Condition], fields: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        collection = self._collection(catalog_id)
+        return await self._scroll_all(collection, where, fields, missing=CatalogGoneError(catalog_id))
+
+    async def _scroll_all(
+        self,
+        collection: str,
+        where: Sequence[Condition],
+        fields: Sequence[str] | None,
+        *,
+        most: int | None = None,
+        missing: Exception | None = None,
+    ) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        offset: Any = None
+        while most is None or len(found) < most:
+            start = offset
+            points, offset = await self._calls.call(
+                "scroll",
+                lambda start=start: self._client.scroll(  # type: ignore[misc]
+                    collection,
+                    scroll_filter=conditions(where),
+                    limit=_SCROLL,
+                    offset=start,
+                    with_payload=True if fields is None else list(fields),
+                ),
+                missing=missing,
+            )
+            found.extend(point.payload or {} for point in points)
+            if offset is None:
+                break
+        return found
+
+
+def _operations(changes: Sequence[ProductChange]) -> list[Any]:
+    fresh: list[models.PointStruct] = []
+    kept: list[models.OverwritePayloadOperation] = []
+    stale: list[Any] = []
+    for change in changes:
+        product_id = change.product.product_id
+        stale.extend(point_id(product_id, image_id) for image_id in change.stale_image_ids)
+        for point in change.points:
+            identifier, values = point_id(product_id, point.image.image_id), payload.payload_of(change, point)
+            if point.vectors is None:
+                kept.append(
+                    models.OverwritePayloadOperation(
+                        overwrite_payload=models.SetPayload(payload=values, points=[identifier])
+                    )
+                )
+            else:
+                vectors: Any = {
+                    Space.EMBEDDING.value: point.vectors.embedding.tolist(),
+                    Space.COLOUR.value: point.vectors.colour.tolist(),
+                }
+                fresh.append(models.PointStruct(id=identifier, vector=vectors, payload=values))
+    operations: list[Any] = [*kept]
+    if fresh:
+        operations.insert(0, models.UpsertOperation(upsert=models.PointsList(points=fresh)))
+    if stale:
+        operations.append(models.DeleteOperation(delete=models.PointIdsList(points=stale)))
+    return operations

@@ -1,0 +1,156 @@
+"""ProductCatalogService: requests in, the pipelines' answers out."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from shoppable.matcher import names
+from shoppable.matcher.catalogs import require_embedder
+from shoppable.matcher.convert import catalog_to_message, check_attributes, product_to_message, read_filter
+from shoppable.matcher.convert_stream import products_of_stream, read_config, result_to_message
+from shoppable.matcher.keeping import CatalogKeeper
+from shoppable.matcher.page_tokens import page_token, read_page_token
+from shoppable.matcher.ports import Embedder
+from shoppable.matcher.upserts import Upserter
+from shoppable.runtime.validation import Violations
+from shoppable.v1 import product_catalog_pb2 as messages
+from shoppable.v1 import product_catalog_pb2_grpc
+
+_DEFAULT_PAGE, _MAX_PAGE = 50, 1000
+_MAX_DISPLAY_NAME, _MAX_REQUEST_ID = 200, 128
+
+
+class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServicer):
+    """Answers for catalogues and products."""
+
+    def __init__(self, keeper: CatalogKeeper, upserter: Upserter, embedder: Embedder) -> None:
+        self._keeper = keeper
+        self._upserter = upserter
+        self._embedder = embedder
+
+    async def CreateCatalog(  # noqa: N802  # gRPC's name
+        self, request: messages.CreateCatalogRequest, context: Any
+    ) -> messages.CreateCatalogResponse:
+        """Make an empty catalogue."""
+        violations = Violations()
+        violations.check(names.is_catalog_id(request.catalog_id), "catalog_id", names.CATALOG_ID_RULE)
+        shown = request.catalog.display_name
+        rule = f"must be at most {_MAX_DISPLAY_NAME} characters"
+        violations.check(len(shown) <= _MAX_DISPLAY_NAME, "catalog.display_name", rule)
+        _check_request_id(request.request_id, violations)
+        violations.raise_if_any()
+        record = await self._keeper.create(request.catalog_id, shown)
+        return messages.CreateCatalogResponse(catalog=catalog_to_message(*await self._keeper.counted(record)))
+
+    async def GetCatalog(  # noqa: N802  # gRPC's name
+        self, request: messages.GetCatalogRequest, context: Any
+    ) -> messages.GetCatalogResponse:
+        """One catalogue."""
+        record = await self._keeper.find(_catalog_id(request.name, "name", Violations()))
+        return messages.GetCatalogResponse(catalog=catalog_to_message(*await self._keeper.counted(record)))
+
+    async def ListCatalogs(  # noqa: N802  # gRPC's name
+        self, request: messages.ListCatalogsRequest, context: Any
+    ) -> messages.ListCatalogsResponse:
+        """The catalogues, in order of their names."""
+        violations = Violations()
+        scope = "catalogs"
+        size, after = _page(request, scope, violations)
+        violations.raise_if_any()
+        page, last_id = await self._keeper.list_catalogs(after=after, limit=size)
+        return messages.ListCatalogsResponse(
+            catalogs=[catalog_to_message(record, counts) for record, counts in page],
+            next_page_token=page_token(scope, last_id) if last_id else "",
+        )
+
+    async def DeleteCatalog(  # noqa: N802  # gRPC's name
+        self, request: messages.DeleteCatalogRequest, context: Any
+    ) -> messages.DeleteCatalogResponse:
+        """Delete a catalogue."""
+        violations = Violations()
+        _check_request_id(request.request_id, violations)
+        await self._keeper.delete(_catalog_id(request.name, "name", violations), force=request.force)
+        return messages.DeleteCatalogResponse()
+
+    async def UpsertProducts(  # noqa: N802  # gRPC's name
+        self, request_iterator: AsyncIterator[messages.UpsertProductsRequest], context: Any
+    ) -> AsyncIterator[messages.UpsertProductsResponse]:
+        """Add and replace products."""
+        requests = aiter(request_iterator)
+        config = await read_config(requests)
+        find = self._keeper.find_or_create if config.create_if_missing else self._keeper.find
+        record = await find(config.catalog_id)
+        require_embedder(record, await self._embedder.identity())
+        summary = messages.UpsertSummary()
+        async for result in self._upserter.run(config.catalog_id, products_of_stream(requests)):
+            name = result.outcome.value
+            setattr(summary, name, getattr(summary, name) + 1)
+            yield messages.UpsertProductsResponse(result=result_to_message(result))
+        summary.revision = (await self._keeper.find(config.catalog_id)).revision
+        yield messages.UpsertProductsResponse(summary=summary)
+
+    async def GetProduct(  # noqa: N802  # gRPC's name
+        self, request: messages.GetProductRequest, context: Any
+    ) -> messages.GetProductResponse:
+        """One product."""
+        catalog_id, product_id = _product_ids(request.name, Violations())
+        product = await self._keeper.get_product(catalog_id, product_id)
+        return messages.GetProductResponse(product=product_to_message(catalog_id, product))
+
+    async def ListProducts(  # noqa: N802  # gRPC's name
+        self, request: messages.ListProductsRequest, context: Any
+    ) -> messages.ListProductsResponse:
+        """The products of a catalogue, in order of their ids."""
+        violations = Violations()
+        wanted = read_filter(request.filter, "filter", violations)
+        scope = f"{request.parent}\n{wanted.canonical()}"
+        size, after = _page(request, scope, violations)
+        record = await self._keeper.find(_catalog_id(request.parent, "parent", violations))
+        check_attributes(wanted, record.attribute_keys, "filter", violations)
+        violations.raise_if_any()
+        page = await self._keeper.list_products(record, wanted, after=after, limit=size)
+        return messages.ListProductsResponse(
+            products=[product_to_message(record.catalog_id, product) for product in page.products],
+            next_page_token=page_token(scope, page.last_id) if page.last_id else "",
+        )
+
+    async def DeleteProduct(  # noqa: N802  # gRPC's name
+        self, request: messages.DeleteProductRequest, context: Any
+    ) -> messages.DeleteProductResponse:
+        """Delete a product."""
+        violations = Violations()
+        _check_request_id(request.request_id, violations)
+        catalog_id, product_id = _product_ids(request.name, violations)
+        return messages.DeleteProductResponse(revision=await self._keeper.delete_product(catalog_id, product_id))
+
+
+def _catalog_id(name: str, field: str, violations: Violations) -> str:
+    """Return the catalogue's id; raise all violations if it or something before is wrong."""
+    catalog_id = names.parse_catalog_name(name)
+    violations.check(catalog_id is not None, field, names.CATALOG_NAME_RULE)
+    violations.raise_if_any()
+    return catalog_id or ""
+
+
+def _product_ids(name: str, violations: Violations) -> tuple[str, str]:
+    """Return the ids of a product's catalogue and of the product; raise all violations if there are any."""
+    ids = names.parse_product_name(name)
+    violations.check(ids is not None, "name", names.PRODUCT_NAME_RULE)
+    violations.raise_if_any()
+    return ids or ("", "")
+
+
+def _check_request_id(request_id: str, violations: Violations) -> None:
+    rule = f"must be at most {_MAX_REQUEST_ID} characters"
+    violations.check(len(request_id) <= _MAX_REQUEST_ID, "request_id", rule)
+
+
+def _page(
+    request: messages.ListProductsRequest | messages.ListCatalogsRequest, scope: str, violations: Violations
+) -> tuple[int, str]:
+    """Return the size of the page, and the id after which it begins."""
+    size = request.page_size or _DEFAULT_PAGE
+    violations.check(size <= _MAX_PAGE, "page_size", f"must be in 1..{_MAX_PAGE}, and is {size}")
+    after = read_page_token(scope, request.page_token)
+    rule = "must be a token that an answer to this request, with this filter, has given"
+    violations.check(after is not None, "page_token", rule)
+    return size, after or ""

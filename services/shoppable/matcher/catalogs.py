@@ -1,0 +1,100 @@
+"""What is known of a catalogue beside its products, and how it is written down."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from shoppable.matcher.names import catalog_name
+from shoppable.runtime.errors import FailedPreconditionError
+
+# Raised when the record or the points change so that an older program could not read them.
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """A model that embeds: embeddings are comparable only if all three are the same."""
+
+    name: str
+    version: str
+    size: int
+
+
+@dataclass(frozen=True)
+class CatalogRecord:
+    """A catalogue as it is stored beside its index."""
+
+    catalog_id: str
+    display_name: str
+    embedder: ModelIdentity
+    created: datetime
+    updated: datetime
+    revision: int = 1
+    attribute_keys: tuple[str, ...] = ()  # in order
+
+    def advanced(self, *, attribute_keys: frozenset[str] | set[str], updated: datetime) -> "CatalogRecord":
+        """Return the record of the next revision, which also carries these attributes."""
+        keys = tuple(sorted({*self.attribute_keys, *attribute_keys}))
+        return replace(self, revision=self.revision + 1, attribute_keys=keys, updated=updated)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON values."""
+        return {
+            "format": _FORMAT,
+            "catalog_id": self.catalog_id,
+            "display_name": self.display_name,
+            "embedder": {
+                "name": self.embedder.name,
+                "version": self.embedder.version,
+                "size": self.embedder.size,
+            },
+            "created": self.created.isoformat(),
+            "updated": self.updated.isoformat(),
+            "revision": self.revision,
+            "attribute_keys": list(self.attribute_keys),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "CatalogRecord":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: It is not such a record, or of a newer format.
+        """
+        try:
+            if values["format"] != _FORMAT:
+                raise ValueError(f"has format {values['format']}, and this version reads format {_FORMAT}")
+            embedder = values["embedder"]
+            return cls(
+                catalog_id=values["catalog_id"],
+                display_name=values["display_name"],
+                embedder=ModelIdentity(embedder["name"], embedder["version"], int(embedder["size"])),
+                created=datetime.fromisoformat(values["created"]),
+                updated=datetime.fromisoformat(values["updated"]),
+                revision=int(values["revision"]),
+                attribute_keys=tuple(values["attribute_keys"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError("is not a catalogue's record") from error
+
+
+def require_embedder(record: CatalogRecord, running: ModelIdentity) -> None:
+    """Refuse to compare embeddings of different models.
+
+    Raises:
+        FailedPreconditionError: The catalogue was built with another embedder than the running one.
+    """
+    if record.embedder == running:
+        return
+    built = record.embedder
+    raise FailedPreconditionError(
+        f"{catalog_name(record.catalog_id)} was built with embedder {built.name} version {built.version} (size"
+        f" {built.size}), and this server runs {running.name} version {running.version} (size {running.size}): import"
+        " the products into a new catalogue, or run the server with the old model",
+        reason="EMBEDDER_MISMATCH",
+        metadata={
+            "catalog_embedder": f"{built.name}/{built.version}/{built.size}",
+            "server_embedder": f"{running.name}/{running.version}/{running.size}",
+        },
+    )

@@ -1,0 +1,187 @@
+"""A match request, from the contract's message to the pipeline's values, and its results back."""
+
+import asyncio
+import math
+
+import numpy as np
+
+from shoppable.matcher.calibration import Decision, Thresholds
+from shoppable.matcher.catalogs import ModelIdentity
+from shoppable.matcher.convert import model_to_message, product_to_message, read_filter
+from shoppable.matcher.matching import Match, MatchOptions, MatchOutcome, ThingResult
+from shoppable.matcher.pictures import PictureReader
+from shoppable.matcher.ports import Floats, Query, View
+from shoppable.runtime.errors import Violation, to_status
+from shoppable.runtime.validation import Violations
+from shoppable.v1 import product_matcher_pb2
+
+MAX_VIEWS = 8
+_MAX_PRODUCTS = 100
+_MAX_HINT = 200
+_DEFAULTS = Thresholds()
+# float32 embeddings that were sent and rounded: their length is 1 within this.
+_LENGTH_TOLERANCE = 1e-3
+_DECISIONS = {
+    Decision.MATCH: product_matcher_pb2.MATCH_DECISION_MATCH,
+    Decision.SIMILAR: product_matcher_pb2.MATCH_DECISION_SIMILAR,
+    Decision.NO_MATCH: product_matcher_pb2.MATCH_DECISION_NO_MATCH,
+}
+
+
+def read_options(request: product_matcher_pb2.MatchProductsRequest, violations: Violations) -> MatchOptions:
+    """Return what is wanted; which attributes there are is checked elsewhere."""
+    max_products = violations.optional_number(request, "max_products", low=1, high=_MAX_PRODUCTS, default=5)
+    min_confidence = violations.optional_number(request, "min_confidence", low=0, high=1, default=0)
+    match = violations.optional_number(request, "match_confidence", low=0, high=1, default=_DEFAULTS.match)
+    similar = violations.optional_number(
+        request, "similar_confidence", low=0, high=match, default=min(_DEFAULTS.similar, match)
+    )
+    violations.optional_number(request, "min_revision", low=0, high=2**63 - 1, default=0)
+    return MatchOptions(
+        wanted=read_filter(request.filter, "filter", violations),
+        max_products=int(max_products),
+        min_confidence=min_confidence,
+        thresholds=Thresholds(match=match, similar=similar),
+    )
+
+
+def check_queries(
+    request: product_matcher_pb2.MatchProductsRequest, violations: Violations, *, max_queries: int
+) -> None:
+    """Note what is wrong with the number and the form of the queries, before any picture is decoded."""
+    count = len(request.queries)
+    violations.check(1 <= count <= max_queries, "queries", f"must be 1..{max_queries}, and is {count}")
+    for number, query in enumerate(request.queries[: max_queries + 1]):
+        at = f"queries[{number}]"
+        views = len(query.views)
+        violations.check(1 <= views <= MAX_VIEWS, f"{at}.views", f"must be 1..{MAX_VIEWS}, and is {views}")
+        violations.check(
+            len(query.category_hint) <= _MAX_HINT, f"{at}.category_hint", f"must be at most {_MAX_HINT} characters"
+        )
+        for place, view in enumerate(query.views[: MAX_VIEWS + 1]):
+            violations.check(
+                view.WhichOneof("view") is not None, f"{at}.views[{place}]", "must have an image or an embedding"
+            )
+
+
+async def read_queries(
+    request: product_matcher_pb2.MatchProductsRequest,
+    violations: Violations,
+    pictures: PictureReader,
+    embedder: ModelIdentity,
+) -> list[Query]:
+    """Decode the pictures and check the embeddings; with violations, the result is not to be used."""
+    return list(
+        await asyncio.gather(
+            *(
+                _read_query(query, f"queries[{number}]", violations, pictures, embedder)
+                for number, query in enumerate(request.queries)
+            )
+        )
+    )
+
+
+def outcome_to_message(
+    catalog_id: str, outcome: MatchOutcome, *, include_embeddings: bool
+) -> product_matcher_pb2.MatchProductsResponse:
+    """Return the answer."""
+    model = model_to_message(outcome.embedder)
+    return product_matcher_pb2.MatchProductsResponse(
+        results=[
+            _result_to_message(catalog_id, result, outcome.embedder if include_embeddings else None)
+            for result in outcome.results
+        ],
+        catalog_revision=outcome.revision,
+        embedder=model,
+    )
+
+
+async def _read_query(
+    query: product_matcher_pb2.MatchQuery,
+    field: str,
+    violations: Violations,
+    pictures: PictureReader,
+    embedder: ModelIdentity,
+) -> Query:
+    views = await asyncio.gather(
+        *(
+            _read_view(view, f"{field}.views[{place}]", violations, pictures, embedder)
+            for place, view in enumerate(query.views)
+        )
+    )
+    return Query(views, query.category_hint)
+
+
+async def _read_view(
+    view: product_matcher_pb2.MatchView,
+    field: str,
+    violations: Violations,
+    pictures: PictureReader,
+    embedder: ModelIdentity,
+) -> View:
+    if view.WhichOneof("view") == "embedding":
+        return View(embedding=_read_embedding(view.embedding, f"{field}.embedding", violations, embedder))
+    read = await pictures.read(view.image, f"{field}.image")
+    if isinstance(read, Violation):
+        violations.add(read.field, read.description)
+        return View()
+    picture, colour = read
+    return View(picture=picture, colour=colour)
+
+
+def _read_embedding(
+    message: product_matcher_pb2.Embedding, field: str, violations: Violations, embedder: ModelIdentity
+) -> Floats | None:
+    given = (message.model.name, message.model.version)
+    violations.check(
+        given == (embedder.name, embedder.version),
+        f"{field}.model",
+        f"must be {embedder.name} version {embedder.version}, as the catalogue's",
+    )
+    count = len(message.values)
+    if not violations.check(
+        count == embedder.size, f"{field}.values", f"must be {embedder.size} numbers, and is {count}"
+    ):
+        return None
+    values: Floats = np.fromiter(message.values, np.float32, count)
+    length = float(np.linalg.norm(values.astype(np.float64)))
+    if not violations.check(math.isfinite(length), f"{field}.values", "must be finite"):
+        return None
+    violations.check(
+        abs(length - 1) <= _LENGTH_TOLERANCE, f"{field}.values", f"must have length 1, and has {length:.4g}"
+    )
+    return values
+
+
+def _result_to_message(
+    catalog_id: str, result: ThingResult, with_embeddings_of: ModelIdentity | None
+) -> product_matcher_pb2.MatchResult:
+    message = product_matcher_pb2.MatchResult(
+        products=[_match_to_message(catalog_id, match) for match in result.matches],
+        decision=_DECISIONS[result.decision],
+    )
+    if with_embeddings_of:
+        model = model_to_message(with_embeddings_of)
+        message.embeddings.extend(
+            product_matcher_pb2.Embedding(model=model, values=vector.tolist()) for vector in result.embeddings
+        )
+    if result.error:
+        message.status.CopyFrom(to_status(result.error))
+    return message
+
+
+def _match_to_message(catalog_id: str, match: Match) -> product_matcher_pb2.ProductMatch:
+    candidate = match.candidate
+    return product_matcher_pb2.ProductMatch(
+        product=product_to_message(catalog_id, match.product),
+        similarity=candidate.similarity,
+        confidence=match.confidence,
+        decision=_DECISIONS[match.decision],
+        evidence=product_matcher_pb2.MatchEvidence(
+            view_index=candidate.view_index,
+            image_id=candidate.image_id,
+            image_uri=candidate.image_uri,
+            view_similarity=candidate.view_similarity,
+            margin=candidate.margin,
+        ),
+    )

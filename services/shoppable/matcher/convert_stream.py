@@ -1,0 +1,75 @@
+"""An upsert stream: the config that comes first, the products after it, and the answers."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from shoppable.matcher.names import CATALOG_NAME_RULE, parse_catalog_name
+from shoppable.matcher.upserts import Outcome, RowResult
+from shoppable.runtime.errors import InvalidRequestError, Violation, to_status
+from shoppable.runtime.validation import Violations
+from shoppable.v1 import product_catalog_pb2 as messages
+
+_MAX_REQUEST_ID = 128
+_OUTCOMES = {
+    Outcome.CREATED: messages.UPSERT_OUTCOME_CREATED,
+    Outcome.UPDATED: messages.UPSERT_OUTCOME_UPDATED,
+    Outcome.UNCHANGED: messages.UPSERT_OUTCOME_UNCHANGED,
+    Outcome.FAILED: messages.UPSERT_OUTCOME_FAILED,
+}
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """What all products of a stream share."""
+
+    catalog_id: str
+    create_if_missing: bool
+
+
+async def read_config(requests: AsyncIterator[messages.UpsertProductsRequest]) -> StreamConfig:
+    """Return the stream's config, its first message.
+
+    Raises:
+        InvalidRequestError: The first message is none, or is wrong.
+    """
+    first = await anext(requests, None)
+    if first is None or first.WhichOneof("request") != "config":
+        raise InvalidRequestError([Violation("config", "must be the first message of the stream")])
+    violations = Violations()
+    catalog_id = parse_catalog_name(first.config.catalog)
+    violations.check(catalog_id is not None, "config.catalog", CATALOG_NAME_RULE)
+    rule = f"must be at most {_MAX_REQUEST_ID} characters"
+    violations.check(len(first.config.request_id) <= _MAX_REQUEST_ID, "config.request_id", rule)
+    violations.raise_if_any()
+    return StreamConfig(catalog_id or "", first.config.create_catalog_if_missing)
+
+
+async def products_of_stream(
+    requests: AsyncIterator[messages.UpsertProductsRequest],
+) -> AsyncIterator[messages.ProductUpsert]:
+    """Yield the products.
+
+    Raises:
+        InvalidRequestError: A message is no product.
+    """
+    async for request in requests:
+        match request.WhichOneof("request"):
+            case "upsert":
+                yield request.upsert
+            case "config":
+                raise InvalidRequestError([Violation("config", "must be sent once, first")])
+            case _:
+                raise InvalidRequestError([Violation("upsert", "must be set in every message after the first")])
+
+
+def result_to_message(result: RowResult) -> messages.UpsertResult:
+    """Return what became of one product."""
+    message = messages.UpsertResult(
+        row=result.row,
+        product_id=result.product_id,
+        outcome=_OUTCOMES[result.outcome],
+        revision=result.revision,
+    )
+    if result.error:
+        message.status.CopyFrom(to_status(result.error))
+    return message

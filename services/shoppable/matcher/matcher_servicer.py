@@ -1,0 +1,59 @@
+"""ProductMatcherService: the request in, the pipeline's answer out."""
+
+from typing import Any
+
+from shoppable.matcher.catalogs import require_embedder
+from shoppable.matcher.convert import check_attributes
+from shoppable.matcher.convert_match import check_queries, outcome_to_message, read_options, read_queries
+from shoppable.matcher.keeping import CatalogKeeper
+from shoppable.matcher.matching import Matcher
+from shoppable.matcher.names import CATALOG_NAME_RULE, parse_catalog_name
+from shoppable.matcher.pictures import PictureReader
+from shoppable.matcher.ports import Embedder
+from shoppable.runtime.validation import Violations
+from shoppable.v1 import product_matcher_pb2, product_matcher_pb2_grpc
+
+
+class ProductMatcherServicer(product_matcher_pb2_grpc.ProductMatcherServiceServicer):
+    """Answers MatchProducts."""
+
+    def __init__(
+        self,
+        matcher: Matcher,
+        keeper: CatalogKeeper,
+        embedder: Embedder,
+        pictures: PictureReader,
+        *,
+        max_queries: int,
+    ) -> None:
+        self._matcher = matcher
+        self._keeper = keeper
+        self._embedder = embedder
+        self._pictures = pictures
+        self._max_queries = max_queries
+
+    async def MatchProducts(  # noqa: N802  # gRPC's name
+        self, request: product_matcher_pb2.MatchProductsRequest, context: Any
+    ) -> product_matcher_pb2.MatchProductsResponse:
+        """Find the products that each thing may be."""
+        violations = Violations()
+        catalog_id = parse_catalog_name(request.catalog)
+        options = read_options(request, violations)
+        check_queries(request, violations, max_queries=self._max_queries)
+        if catalog_id is None:
+            violations.add("catalog", CATALOG_NAME_RULE)
+        if catalog_id is None or violations:
+            # Whatever else may be wrong needs the catalogue, or would decode more than may be sent.
+            violations.raise_if_any()
+            raise AssertionError
+        record = await self._keeper.find(catalog_id)
+        check_attributes(options.wanted, record.attribute_keys, "filter", violations)
+        queries = await read_queries(request, violations, self._pictures, record.embedder)
+        violations.raise_if_any()
+        # Only what must be embedded now needs the embedder, and its being the catalogue's.
+        if any(view.embedding is None for query in queries for view in query.views):
+            require_embedder(record, await self._embedder.identity())
+        if request.HasField("min_revision"):
+            record = await self._matcher.at_revision(record, request.min_revision)
+        outcome = await self._matcher.match(record, queries, options)
+        return outcome_to_message(catalog_id, outcome, include_embeddings=request.include_embeddings)

@@ -1,0 +1,210 @@
+"""Matching: embed the views of each thing, find the nearest images, look closer at their products, say how sure it is.
+
+Two rounds for each thing. The first finds candidates by the embedding alone, asking for more images until enough
+different products came back. The second asks for every image of the candidates, in both spaces and for every view, so
+that scores and margins are exact and not what a cut-off list happens to hold.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from shoppable.matcher import convert_upserts
+from shoppable.matcher.calibration import Calibration, Decision, Thresholds
+from shoppable.matcher.catalogs import CatalogRecord, ModelIdentity
+from shoppable.matcher.filters import PRODUCT, AnyOf, Condition, ProductFilter
+from shoppable.matcher.names import catalog_name
+from shoppable.matcher.ports import Embedder, Floats, ImageHit, Query, Space, VectorIndex, View
+from shoppable.matcher.products import Product
+from shoppable.matcher.scoring import Candidate, ViewHits, rank
+from shoppable.runtime import metrics
+from shoppable.runtime.call import remaining_s
+from shoppable.runtime.errors import FailedPreconditionError, ServiceError
+
+_log = structlog.get_logger(__name__)
+# The second round can turn the order of the first: more products than asked for are looked at, at least so many.
+_MIN_CANDIDATES = 32
+_IMAGES_PER_PRODUCT = 4  # a first guess; more are asked for where products have more pictures
+_REVISION_POLL_S = 0.05
+# Left of the deadline for the answer that the revision was not reached.
+_ANSWER_S = 0.1
+
+
+@dataclass(frozen=True)
+class MatchOptions:
+    """What is wanted of a match."""
+
+    wanted: ProductFilter = field(default_factory=ProductFilter)
+    max_products: int = 5
+    min_confidence: float = 0.0
+    thresholds: Thresholds = field(default_factory=Thresholds)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A product that a thing may be, and how sure that is."""
+
+    product: Product
+    candidate: Candidate
+    confidence: float
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class ThingResult:
+    """What one thing may be; or why that could not be found out."""
+
+    matches: Sequence[Match] = ()
+    decision: Decision = Decision.NO_MATCH
+    embeddings: Sequence[Floats] = ()
+    error: ServiceError | None = None
+
+
+@dataclass(frozen=True)
+class MatchOutcome:
+    """The results in the order of the queries, and what they were made with."""
+
+    results: Sequence[ThingResult]
+    revision: int
+    embedder: ModelIdentity
+
+
+class Matcher:
+    """Finds products."""
+
+    def __init__(
+        self,
+        index: VectorIndex,
+        embedder: Embedder,
+        calibration: Calibration,
+        *,
+        queries_in_work: int,
+        min_revision_wait_s: float,
+    ) -> None:
+        self._index = index
+        self._embedder = embedder
+        self._calibration = calibration
+        self._queries_in_work = queries_in_work
+        self._min_revision_wait_s = min_revision_wait_s
+
+    async def match(self, record: CatalogRecord, queries: Sequence[Query], options: MatchOptions) -> MatchOutcome:
+        """Return a result for each query; a query that fails alone has its error in its result.
+
+        Raises:
+            ServiceError: All queries failed; it is the first one's error.
+        """
+        slots = asyncio.Semaphore(self._queries_in_work)
+
+        async def one(query: Query) -> ThingResult:
+            async with slots:
+                try:
+                    return await self._match_one(record.catalog_id, query, options)
+                except ServiceError as error:
+                    return ThingResult(error=error)
+
+        tasks = [asyncio.create_task(one(query)) for query in queries]
+        try:
+            results = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:  # the caller has gone, or one found that the catalogue has
+                task.cancel()
+        first_error = next((result.error for result in results if result.error), None)
+        if first_error and all(result.error for result in results):
+            raise first_error
+        for result in results:
+            metrics.QUERIES_MATCHED.labels("failed" if result.error else result.decision.value).inc()
+        return MatchOutcome(results, revision=record.revision, embedder=record.embedder)
+
+    async def at_revision(self, record: CatalogRecord, revision: int) -> CatalogRecord:
+        """Return the catalogue's record as soon as it has reached a revision.
+
+        Raises:
+            FailedPreconditionError: It has not within the call's time, or the server's limit.
+        """
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + remaining_s(self._min_revision_wait_s + _ANSWER_S) - _ANSWER_S
+        latest: CatalogRecord | None = record
+        while latest is not None and latest.revision < revision:
+            if loop.time() >= end_s:
+                raise FailedPreconditionError(
+                    f"{catalog_name(record.catalog_id)} is at revision {latest.revision} and has not reached"
+                    f" {revision}: repeat the call once the write that makes it has been answered",
+                    reason="REVISION_NOT_REACHED",
+                    metadata={"revision": str(latest.revision), "min_revision": str(revision)},
+                )
+            await asyncio.sleep(_REVISION_POLL_S)
+            latest = await self._index.get_catalog(record.catalog_id)
+        return latest or record
+
+    async def _match_one(self, catalog_id: str, query: Query, options: MatchOptions) -> ThingResult:
+        embeddings = await self._embeddings(query.views)
+        where = options.wanted.conditions()
+        found = await self._candidate_ids(catalog_id, embeddings, where, options.max_products)
+        if not found:
+            return ThingResult(embeddings=embeddings)
+        views = await self._closer(catalog_id, query.views, embeddings, found)
+        ranked = rank(views, category_hint=query.category_hint)
+        with_colour = all(view.colour is not None for view in query.views)
+        judged = [
+            (candidate, self._calibration.confidence(candidate.score, candidate.margin, with_colour=with_colour))
+            for candidate in ranked[: options.max_products]
+        ]
+        kept = [(candidate, sure) for candidate, sure in judged if sure >= options.min_confidence]
+        products = await self._index.get_products(catalog_id, [candidate.product_id for candidate, _ in kept], where)
+        matches = [
+            Match(products[candidate.product_id], candidate, sure, options.thresholds.decide(sure))
+            for candidate, sure in kept
+            if candidate.product_id in products  # else it was deleted a moment ago
+        ]
+        return ThingResult(
+            matches=matches,
+            decision=matches[0].decision if matches else Decision.NO_MATCH,
+            embeddings=embeddings,
+        )
+
+    async def _embeddings(self, views: Sequence[View]) -> list[Floats]:
+        pictures = [view.picture for view in views if view.embedding is None and view.picture is not None]
+        made = iter(await self._embedder.embed(pictures) if pictures else [])
+        return [view.embedding if view.embedding is not None else next(made) for view in views]
+
+    async def _candidate_ids(
+        self, catalog_id: str, embeddings: Sequence[Floats], where: Sequence[Condition], max_products: int
+    ) -> list[str]:
+        """Return the products nearest to any view: enough of them, or all that there are."""
+        enough = max(max_products + 1, _MIN_CANDIDATES)
+        limit = enough * _IMAGES_PER_PRODUCT
+        while True:
+            answers = await self._index.search(catalog_id, Space.EMBEDDING, embeddings, where=where, limit=limit)
+            nearest = [list(dict.fromkeys(hit.product_id for hit in hits))[:enough] for hits in answers]
+            if all(len(found) >= enough or len(hits) < limit for found, hits in zip(nearest, answers, strict=True)):
+                return _interleaved(nearest, enough)
+            limit *= 4
+
+    async def _closer(
+        self, catalog_id: str, views: Sequence[View], embeddings: Sequence[Floats], product_ids: Sequence[str]
+    ) -> list[ViewHits]:
+        """Return every image of the candidates with its likeness to each view, in both spaces."""
+        where = (AnyOf(PRODUCT, tuple(product_ids)),)
+        limit = len(product_ids) * convert_upserts.MAX_IMAGES
+        by_embedding = await self._index.search(catalog_id, Space.EMBEDDING, embeddings, where=where, limit=limit)
+        colours = [view.colour for view in views if view.colour is not None]
+        by_colour = iter(
+            await self._index.search(catalog_id, Space.COLOUR, colours, where=where, limit=limit) if colours else []
+        )
+        return [
+            ViewHits(images, None if view.colour is None else _by_image(next(by_colour)))
+            for view, images in zip(views, by_embedding, strict=True)
+        ]
+
+
+def _by_image(hits: Sequence[ImageHit]) -> dict[tuple[str, str], float]:
+    return {(hit.product_id, hit.image_id): hit.similarity for hit in hits}
+
+
+def _interleaved(lists: Sequence[Sequence[str]], most: int) -> list[str]:
+    """Return the first of each list, then the second of each, and so on, without repeats: at most `most`."""
+    longest = max(map(len, lists), default=0)
+    in_turn = (found[place] for place in range(longest) for found in lists if place < len(found))
+    return list(dict.fromkeys(in_turn))[:most]

@@ -1,0 +1,127 @@
+"""What the product matcher is made of."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from shoppable.matcher.adapters import qdrant_calls
+from shoppable.matcher.adapters.qdrant_edge import open_edge_index
+from shoppable.matcher.adapters.qdrant_server import QdrantServerIndex
+from shoppable.matcher.adapters.triton import TritonEmbedder
+from shoppable.matcher.calibration import load_calibration
+from shoppable.matcher.catalog_servicer import ProductCatalogServicer
+from shoppable.matcher.convert_match import MAX_VIEWS
+from shoppable.matcher.convert_upserts import MAX_IMAGES
+from shoppable.matcher.keeping import CatalogKeeper
+from shoppable.matcher.locks import CatalogLocks
+from shoppable.matcher.matcher_servicer import ProductMatcherServicer
+from shoppable.matcher.matching import Matcher
+from shoppable.matcher.pictures import PictureReader
+from shoppable.matcher.ports import VectorIndex
+from shoppable.matcher.settings import MatcherSettings
+from shoppable.matcher.upserts import StreamLimits, Upserter
+from shoppable.runtime import inference
+from shoppable.runtime.server import Assembly, Limit, Service
+from shoppable.v1 import (
+    product_catalog_pb2,
+    product_catalog_pb2_grpc,
+    product_matcher_pb2,
+    product_matcher_pb2_grpc,
+)
+
+
+@contextlib.asynccontextmanager
+async def build(settings: MatcherSettings) -> AsyncIterator[Assembly]:
+    """Open the index and the way to Triton, yield the services, and close it all."""
+    async with (
+        _open_index(settings) as index,
+        inference.connect(settings.triton_endpoint) as triton,
+    ):
+        model = inference.Model(
+            triton,
+            settings.embedder_model,
+            input_name="images",
+            output_name="embeddings",
+            timeout_s=settings.embed_timeout_s,
+        )
+        embedder = TritonEmbedder(model, in_flight=settings.embeds_in_flight)
+        with contextlib.closing(
+            PictureReader(threads=settings.decode_threads, max_pixels=settings.max_image_pixels, side=embedder.side)
+        ) as pictures:
+            yield _assemble(settings, index, embedder, pictures)
+
+
+@contextlib.asynccontextmanager
+async def _open_index(settings: MatcherSettings) -> AsyncIterator[VectorIndex]:
+    if settings.index == "edge":
+        async with open_edge_index(settings.data_dir, timeout_s=settings.index_timeout_s) as index:
+            yield index
+        return
+    key = settings.qdrant_api_key
+    async with qdrant_calls.connect(
+        settings.qdrant_endpoint,
+        api_key=key.get_secret_value() if key else None,
+        tls=settings.qdrant_tls,
+        timeout_s=settings.index_timeout_s,
+    ) as client:
+        yield QdrantServerIndex(
+            client,
+            prefix=settings.qdrant_prefix,
+            timeout_s=settings.index_timeout_s,
+            shards=settings.qdrant_shards,
+            replicas=settings.qdrant_replicas,
+        )
+
+
+def _assemble(
+    settings: MatcherSettings, index: VectorIndex, embedder: TritonEmbedder, pictures: PictureReader
+) -> Assembly:
+    locks = CatalogLocks()
+    keeper = CatalogKeeper(index, embedder, locks)
+    matcher = Matcher(
+        index,
+        embedder,
+        load_calibration(),
+        queries_in_work=settings.queries_in_work,
+        min_revision_wait_s=settings.min_revision_wait_s,
+    )
+    upserter = Upserter(
+        index,
+        embedder,
+        pictures,
+        locks,
+        StreamLimits(
+            products_in_work=settings.upserts_in_work,
+            bytes_in_work=settings.upsert_bytes_in_work,
+            batch=settings.upsert_batch,
+            attribute_keys=settings.max_attribute_keys,
+        ),
+    )
+
+    async def ready() -> None:
+        await index.check()
+        await embedder.check()
+
+    return Assembly(
+        services=[
+            Service(
+                product_matcher_pb2.DESCRIPTOR.services_by_name["ProductMatcherService"],
+                product_matcher_pb2_grpc.add_ProductMatcherServiceServicer_to_server,
+                ProductMatcherServicer(matcher, keeper, embedder, pictures, max_queries=settings.max_queries),
+                ready,
+            ),
+            Service(
+                product_catalog_pb2.DESCRIPTOR.services_by_name["ProductCatalogService"],
+                product_catalog_pb2_grpc.add_ProductCatalogServiceServicer_to_server,
+                ProductCatalogServicer(keeper, upserter, embedder),
+                ready,
+            ),
+        ],
+        limits=[
+            Limit("queries_per_request", settings.max_queries, "things"),
+            Limit("views_per_query", MAX_VIEWS, "views"),
+            Limit("images_per_product", MAX_IMAGES, "images"),
+            Limit("image_pixels", settings.max_image_pixels, "pixels"),
+            Limit("attribute_keys_per_catalog", settings.max_attribute_keys, "attributes"),
+            Limit("products_per_page", 1000, "products"),
+        ],
+    )
