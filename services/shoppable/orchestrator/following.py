@@ -28,13 +28,12 @@ class Follower:
     def __init__(
         self,
         *,
-        start_score: float,
         max_gap_s: float,
         min_observations: int,
         views_per_object: int,
         read_pixels: Callable[[Frame], Pixels],
     ) -> None:
-        self._tracker = Tracker(start_score=start_score, max_gap_s=max_gap_s)
+        self._tracker = Tracker(max_gap_s=max_gap_s)
         self._min_observations = min_observations
         self._views_per_object = views_per_object
         self._read_pixels = read_pixels
@@ -83,7 +82,8 @@ class Follower:
             end_s = track.last.time_s + self._interval_s
             segment = Segment(track.observations[0].time_s, end_s if cut_s is None else min(end_s, cut_s))
             ended.append(EndedTrack(track, segment, views))
-        return ended
+        # Who came first is joined to what was there before first.
+        return sorted(ended, key=lambda item: item.segment.start_s)
 
 
 def without_parts(detections: Sequence[Detection]) -> list[Detection]:

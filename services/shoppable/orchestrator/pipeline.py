@@ -61,7 +61,6 @@ class Annotation:
         self._options = options
         self._decoding, self._detecting, self._matching = (StageClock(name) for name in ("decode", "detect", "match"))
         self._follower = Follower(
-            start_score=max(settings.start_score, options.min_detection_score or 0.0),
             max_gap_s=settings.max_gap_s,
             min_observations=settings.min_observations,
             views_per_object=settings.views_per_object,

@@ -43,7 +43,6 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Assembly]:
                 frames_in_flight=settings.frames_in_flight,
                 patience_s=settings.detector_patience_s,
                 timeout_s=settings.call_timeout_s,
-                follow_score=settings.follow_score,
             ),
             matcher=MatcherAdapter(
                 MatcherClient(matcher), CatalogClient(matcher), jpeg=jpeg, timeout_s=settings.match_timeout_s

@@ -37,10 +37,6 @@ class OrchestratorSettings(ServerSettings):
     frames_in_flight: int = Field(8, ge=1, le=64, description="frames of a video between decoder and detection")
     matches_in_flight: int = Field(3, ge=1, le=64, description="objects of a video being matched at a time")
 
-    follow_score: float = Field(
-        0.2, ge=0, le=1, description="lowest score of a detection that may continue an object already followed"
-    )
-    start_score: float = Field(0.35, ge=0, le=1, description="lowest score of a detection that may begin an object")
     max_gap_s: float = Field(1.0, gt=0, description="seconds that an object may be unseen within one segment")
     reentry_window_s: float = Field(
         10.0, ge=0, description="seconds after which an object that left is final: it comes back as the same before"

@@ -1,14 +1,15 @@
 """Links detections of successive frames into tracks: one track is one object in one unbroken span of time.
 
-Association follows ByteTrack (Zhang et al., ECCV 2022): sure detections are assigned first, then weak ones may
-continue what is already followed. The likeness that is maximised adds overlap with the predicted box, closeness, and
-colour, since at five frames a second a moving object may no longer overlap its own last box.
+Sightings are assigned to tracks so that their likeness is greatest in sum (the Hungarian method, as in SORT: Bewley et
+al., ICIP 2016). Likeness adds overlap with the predicted box, closeness, and colour, since at five frames a second a
+moving object may no longer overlap its own last box. What a detector calls now a bottle and now a vase, at one place,
+is one object.
 
-This file knows nothing of pictures but the small appearance vectors that come with detections.
+This file knows nothing of pictures but the small colour vectors that come with detections.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -21,6 +22,7 @@ from shoppable.orchestrator.domain import Box, Detection, Observation, Vector
 _OVERLAP, _CLOSENESS, _COLOUR = 0.5, 0.2, 0.3
 _MIN_LIKENESS = 0.35
 _MAX_SIZE_RATIO = 3.0  # between two sightings; beyond, it is another thing
+_SAME_PLACE = 0.7  # overlap from which things of two categories are one under two names
 _VELOCITY_MEMORY = 0.5  # share of the old velocity that is kept at each sighting
 _COLOUR_MEMORY = 0.8
 
@@ -38,10 +40,15 @@ class Track:
     """An object that is being followed, or was."""
 
     track_id: int
-    category: str
     colours: Vector
     observations: list[Observation] = field(default_factory=list)
     velocity: tuple[float, float] = (0.0, 0.0)  # of the centre, frame widths and heights a second
+    _votes: dict[str, float] = field(default_factory=dict)  # summed scores by category
+
+    @property
+    def category(self) -> str:
+        """The category of which the detector was surest and most often sure."""
+        return max(self._votes, key=lambda category: self._votes[category])
 
     @property
     def last(self) -> Observation:
@@ -58,6 +65,7 @@ class Track:
     def add(self, time_s: float, sighting: Sighting) -> None:
         """Take in a sighting."""
         detection = sighting.detection
+        self._votes[detection.category] = self._votes.get(detection.category, 0.0) + detection.score
         if self.observations and time_s > self.last.time_s:
             elapsed = time_s - self.last.time_s
             (old_x, old_y), (new_x, new_y) = _centre(self.last.box), _centre(detection.box)
@@ -73,7 +81,10 @@ class Track:
 
 @dataclass(frozen=True)
 class Step:
-    """What one frame changed: the track of each sighting, in the frame's order, and the tracks that ended."""
+    """What one frame changed: the track of each sighting, in the frame's order, and the tracks that ended.
+
+    A sighting without a track is another name for a thing that has one.
+    """
 
     assigned: Sequence[Track | None]
     ended: Sequence[Track]
@@ -82,8 +93,7 @@ class Step:
 class Tracker:
     """Follows the objects of one video. Feed frames in order of time."""
 
-    def __init__(self, *, start_score: float, max_gap_s: float) -> None:
-        self._start_score = start_score
+    def __init__(self, *, max_gap_s: float) -> None:
         self._max_gap_s = max_gap_s
         self._active: list[Track] = []
         self._ids = count(1)
@@ -97,17 +107,15 @@ class Tracker:
         """Take in a frame. A cut ends all tracks before it."""
         ended = self.finish() if scene_cut else self._end_unseen(time_s)
         assigned: list[Track | None] = [None] * len(sightings)
-        free = list(self._active)
-        sure = [index for index, item in enumerate(sightings) if item.detection.score >= self._start_score]
-        weak = [index for index, item in enumerate(sightings) if item.detection.score < self._start_score]
-        for indices in (sure, weak):
-            for track, index in _associate(free, [(i, sightings[i]) for i in indices], time_s):
+        for likeness in (_likeness, _likeness_under_another_name):
+            free = [track for track in self._active if not any(track is taken for taken in assigned)]
+            left = [index for index, track in enumerate(assigned) if track is None]
+            for track, index in _associate(free, [(i, sightings[i]) for i in left], time_s, likeness):
                 track.add(time_s, sightings[index])
                 assigned[index] = track
-                free.remove(track)
-        for index in sure:
-            if assigned[index] is None:
-                track = Track(next(self._ids), sightings[index].detection.category, sightings[index].colours)
+        for index in sorted(range(len(sightings)), key=lambda index: -sightings[index].detection.score):
+            if assigned[index] is None and not _is_named_already(sightings, assigned, index):
+                track = Track(next(self._ids), sightings[index].colours)
                 track.add(time_s, sightings[index])
                 self._active.append(track)
                 assigned[index] = track
@@ -124,13 +132,25 @@ class Tracker:
         return ended
 
 
+def _is_named_already(sightings: Sequence[Sighting], assigned: Sequence[Track | None], index: int) -> bool:
+    """Return whether a sighting is that of a thing which this frame already has under another name."""
+    box = sightings[index].detection.box
+    return any(
+        track is not None and sighting.detection.box.iou(box) >= _SAME_PLACE
+        for track, sighting in zip(assigned, sightings, strict=True)
+    )
+
+
 def _associate(
-    tracks: Sequence[Track], sightings: Sequence[tuple[int, Sighting]], time_s: float
+    tracks: Sequence[Track],
+    sightings: Sequence[tuple[int, Sighting]],
+    time_s: float,
+    likeness_of: Callable[[Track, Sighting, float], float],
 ) -> list[tuple[Track, int]]:
     """Return the pairs of tracks and sightings' indices that are most alike in sum."""
     if not tracks or not sightings:
         return []
-    likeness = np.array([[_likeness(track, item, time_s) for _, item in sightings] for track in tracks])
+    likeness = np.array([[likeness_of(track, item, time_s) for _, item in sightings] for track in tracks])
     rows, columns = linear_sum_assignment(likeness, maximize=True)
     return [
         (tracks[row], sightings[column][0])
@@ -156,6 +176,13 @@ def _likeness(track: Track, sighting: Sighting, time_s: float) -> float:
     overlap = max(predicted.iou(detection.box), track.last.box.iou(detection.box))
     colour = float(track.colours @ sighting.colours)
     return _OVERLAP * overlap + _CLOSENESS * closeness + _COLOUR * colour
+
+
+def _likeness_under_another_name(track: Track, sighting: Sighting, time_s: float) -> float:
+    """Return how well a sighting of another category stands at a track's place, 0..1; 0 if it does not."""
+    box = sighting.detection.box
+    overlap = max(track.predict(time_s).iou(box), track.last.box.iou(box))
+    return overlap if overlap >= _SAME_PLACE else 0.0
 
 
 def _centre(box: Box) -> tuple[float, float]:

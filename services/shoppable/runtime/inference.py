@@ -89,7 +89,7 @@ class Model:
         missing = {self._input_name, self._output_name} - shapes.keys()
         if missing:
             raise UnavailableError(
-                f"the model {self.name} on Triton has no tensor named {', '.join(sorted(missing))}; fix its configuration",
+                f"the model {self.name} on Triton lacks the tensors {sorted(missing)}; fix its configuration",
                 reason="MODEL_MISMATCH",
             )
         version = max(answer.versions, key=lambda text: int(text) if text.isdigit() else -1, default="")

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from shoppable.orchestrator.domain import Box, Decision, MatchOutcome, Observation, Segment, View
+from shoppable.orchestrator.domain import Box, Decision, Detection, MatchOutcome, Observation, Segment, View
 from shoppable.orchestrator.following import EndedTrack
 from shoppable.orchestrator.identity import Identities, MatchedTrack
-from shoppable.orchestrator.tracking import Track
+from shoppable.orchestrator.tracking import Sighting, Track
 from shoppable.v1 import product_catalog_pb2, product_matcher_pb2
 
 A, B = np.eye(2, dtype=np.float32)
@@ -14,7 +14,9 @@ MIXED = np.array([0.6, 0.8], np.float32)
 def matched(start_s, end_s, *, looks=A, product=None, category="drinkware", left=0.1):
     box = Box(left, 0.1, left + 0.2, 0.3)
     sightings = [Observation(start_s, box, 0.8, "cup"), Observation(end_s - 0.2, box, 0.8, "cup")]
-    track = Track(0, category, looks, sightings)
+    track = Track(0, looks)
+    for seen in sightings:
+        track.add(seen.time_s, Sighting(Detection(seen.label, category, seen.box, seen.score), looks))
     view = View(start_s, box, np.zeros((4, 4, 3), np.uint8), 0.5)
     products = []
     if product:

@@ -82,14 +82,11 @@ class _Window:
 class DetectorAdapter:
     """An ObjectDetector."""
 
-    def __init__(
-        self, client: DetectorClient, *, frames_in_flight: int, patience_s: float, timeout_s: float, follow_score: float
-    ) -> None:
+    def __init__(self, client: DetectorClient, *, frames_in_flight: int, patience_s: float, timeout_s: float) -> None:
         self._client = client
         self._frames_in_flight = frames_in_flight
         self._patience_s = patience_s
         self._timeout_s = timeout_s
-        self._follow_score = follow_score
 
     async def detect(
         self, frames: AsyncIterable[Frame], options: Options
@@ -100,7 +97,7 @@ class DetectorAdapter:
         """
         config = object_detector_pb2.DetectionOptions(
             models=options.detection_models,
-            min_score=options.min_detection_score if options.min_detection_score is not None else self._follow_score,
+            min_score=options.min_detection_score,
             categories=options.categories,
         )
         window = _Window(frames, self._frames_in_flight)
