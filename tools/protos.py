@@ -61,7 +61,9 @@ def check_fresh() -> None:
         names = {path.name for folder in (fresh, GENERATED) for path in folder.glob("*.py*")}
         _, differing, missing = filecmp.cmpfiles(fresh, GENERATED, sorted(names), shallow=False)
     if differing or missing:
-        sys.exit(f"stale generated code: {', '.join(sorted(differing + missing))}; run `make gen` and commit the result")
+        sys.exit(
+            f"stale generated code: {', '.join(sorted(differing + missing))}; run `make gen` and commit the result"
+        )
 
 
 def buf(*arguments: str) -> None:
