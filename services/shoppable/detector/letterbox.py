@@ -15,8 +15,11 @@ from shoppable.detector.boxes import Boxes, Mask
 
 Pixels = npt.NDArray[np.uint8]
 
-# Shrinks large pictures by whole numbers first, to this many times the wanted size, which halves the time for a
-# 1920x1080 frame (7.2 to 4.2 ms for both models) and changes nothing below that size.
+# Bicubic finds more than bilinear (recall on 128 labelled photos 0.353 against 0.342, at the same precision) and costs
+# a millisecond more for both models together, in a thread, where the inference takes fifty.
+_FILTER = Image.Resampling.BICUBIC
+# Pictures more than 1.5 times as large are first shrunk by a whole number: a third to a half less time for a 1920x1080
+# frame, with the same boxes to within what the labelled photos can tell.
 _REDUCING_GAP = 1.5
 
 
@@ -60,7 +63,7 @@ class Letterbox:
         else:
             picture = Image.fromarray(pixels)
             size = (self.width, self.height)
-            inside[:] = np.asarray(picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP))
+            inside[:] = np.asarray(picture.resize(size, _FILTER, reducing_gap=_REDUCING_GAP))
         return canvas
 
     def to_picture(self, boxes: Boxes) -> Boxes:

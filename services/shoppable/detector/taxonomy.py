@@ -6,9 +6,9 @@ An operator can replace the file (`taxonomy.toml`, whose head explains it).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from shoppable.detector.errors import ConfigurationError
 from shoppable.detector.manifest import ModelSpec
@@ -32,13 +32,26 @@ class Sort:
         return bool(self.category)
 
 
+def _read_category(value: object) -> str:
+    if value is False:
+        return ""
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError("must be a category, or false for what is not for sale")
+
+
 class _Entry(BaseModel):
     """The long form of a label's line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    category: CategoryId | Literal[False]
-    kind: Text
+    category: Annotated[str, BeforeValidator(_read_category)]
+    kind: Text | None = None  # None: the label itself
+
+
+def _read_entry(value: object) -> object:
+    """Take the short form, a category or false, as the long one."""
+    return value if isinstance(value, dict) else {"category": value}
 
 
 class _File(BaseModel):
@@ -47,7 +60,7 @@ class _File(BaseModel):
     # Category id -> name for people.
     categories: dict[CategoryId, Text] = Field(min_length=1)
     # Model -> label -> category.
-    labels: dict[str, dict[str, CategoryId | Literal[False] | _Entry]]
+    labels: dict[str, dict[str, Annotated[_Entry, BeforeValidator(_read_entry)]]]
 
 
 class Taxonomy:
@@ -102,11 +115,10 @@ def _sorts_of(path: Path, file: _File, model: ModelSpec) -> Sequence[Sort]:
         raise ConfigurationError(path, f"labels.{model.name}.{unknown[0]}", "is no label of the model")
     sorts = []
     for label in model.labels:
-        value = given[label]
-        category, kind = (value.category, value.kind) if isinstance(value, _Entry) else (value, label)
-        if category and category not in file.categories:
+        entry = given[label]
+        if entry.category and entry.category not in file.categories:
             raise ConfigurationError(
-                path, f"labels.{model.name}.{label}", f"the category {category!r} is not declared in [categories]"
+                path, f"labels.{model.name}.{label}", f"the category {entry.category!r} is not declared in [categories]"
             )
-        sorts.append(Sort(label, category or "", kind.casefold()))
+        sorts.append(Sort(label, entry.category, (entry.kind or label).casefold()))
     return tuple(sorts)

@@ -31,6 +31,7 @@ def read_toml(path: Path, form: TypeAdapter[T]) -> T:
         return form.validate_python(content)
     except ValidationError as error:
         mistakes = error.errors(include_url=False, include_input=False)[:_SHOWN_MISTAKES]
-        first = ".".join(map(str, mistakes[0]["loc"]))
-        others = "".join(f"; {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in mistakes[1:])
-        raise ConfigurationError(path, first, mistakes[0]["msg"] + others) from error
+        fields = [".".join(map(str, item["loc"])) for item in mistakes]
+        problems = [item["msg"].removeprefix("Value error, ") for item in mistakes]
+        others = "".join(f"; {field}: {problem}" for field, problem in zip(fields[1:], problems[1:], strict=True))
+        raise ConfigurationError(path, fields[0], problems[0] + others) from error
