@@ -33,10 +33,8 @@ async def endless_upload():
         yield bytes(100_000)
 
 
-@pytest.mark.parametrize("interceptors", [(), outgoing()], ids=["plain", "as the orchestrator calls"])
-async def test_a_refusal_in_the_middle_of_an_upload_arrives_whole(interceptors):
-    servicer = Choosy()
-
+@contextlib.asynccontextmanager
+async def connected(servicer: Choosy, interceptors):
     @contextlib.asynccontextmanager
     async def build(_settings):
         yield Assembly(
@@ -53,7 +51,16 @@ async def test_a_refusal_in_the_middle_of_an_upload_arrives_whole(interceptors):
         serving(ServerSettings(), build) as (_, address),
         open_channel(address, interceptors=interceptors) as own,
     ):
-        client = DecoderClient(own)
+        yield DecoderClient(own)
+
+
+both_ways = pytest.mark.parametrize("interceptors", [(), outgoing()], ids=["plain", "as the orchestrator calls"])
+
+
+@both_ways
+async def test_a_refusal_in_the_middle_of_an_upload_arrives_whole(interceptors):
+    servicer = Choosy()
+    async with connected(servicer, interceptors) as client:
         for attempt in range(60):
             servicer.after = attempt % 6
             with pytest.raises(ShoppableError) as caught:
@@ -62,3 +69,17 @@ async def test_a_refusal_in_the_middle_of_an_upload_arrives_whole(interceptors):
             assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
             assert caught.value.reason == "NOT_LIKED"
             assert caught.value.violations[0].field == "config.source"
+
+
+@both_ways
+async def test_an_error_of_the_upload_itself_reaches_who_reads_the_answers(interceptors):
+    async def torn():
+        yield b"some"
+        raise OSError("the disk is gone")
+
+    servicer = Choosy()
+    servicer.after = 10
+    async with connected(servicer, interceptors) as client:
+        with pytest.raises(OSError, match="the disk is gone"):
+            async for _ in client.decode(torn(), frame_decoder_pb2.DecodeFramesConfig()):
+                pass

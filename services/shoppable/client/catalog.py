@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 import grpc
 
 from shoppable.client.errors import translated
-from shoppable.client.streams import translated_stream
+from shoppable.client.streams import call_stream
 from shoppable.v1 import product_catalog_pb2 as pb
 from shoppable.v1 import product_catalog_pb2_grpc
 
@@ -60,7 +60,7 @@ class CatalogClient:
             async for upsert in upserts:
                 yield pb.UpsertProductsRequest(upsert=upsert)
 
-        return translated_stream(self._stub.UpsertProducts(requests(), timeout=timeout_s))
+        return call_stream(self._stub.UpsertProducts, requests(), timeout_s=timeout_s)
 
     async def get_product(self, name: str, *, timeout_s: float | None = None) -> pb.Product:
         """Return a product."""

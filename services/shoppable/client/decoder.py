@@ -6,7 +6,7 @@ import grpc
 
 from shoppable.client.errors import translated
 from shoppable.client.sources import Source, chunks, describe
-from shoppable.client.streams import translated_stream
+from shoppable.client.streams import call_stream
 from shoppable.v1 import common_pb2, frame_decoder_pb2, frame_decoder_pb2_grpc
 
 
@@ -37,4 +37,4 @@ class DecoderClient:
             async for chunk in chunks(source):
                 yield frame_decoder_pb2.DecodeFramesRequest(chunk=chunk)
 
-        return translated_stream(self._stub.DecodeFrames(requests(), timeout=timeout_s))
+        return call_stream(self._stub.DecodeFrames, requests(), timeout_s=timeout_s)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 import grpc
 
 from shoppable.client.errors import translated
-from shoppable.client.streams import translated_stream
+from shoppable.client.streams import call_stream
 from shoppable.v1 import common_pb2, object_detector_pb2, object_detector_pb2_grpc
 
 
@@ -43,7 +43,7 @@ class DetectorClient:
             async for frame in frames:
                 yield object_detector_pb2.StreamDetectObjectsRequest(frame=frame)
 
-        return translated_stream(self._stub.StreamDetectObjects(requests(), timeout=timeout_s))
+        return call_stream(self._stub.StreamDetectObjects, requests(), timeout_s=timeout_s)
 
     async def list_models(self, *, timeout_s: float | None = None) -> object_detector_pb2.ListDetectionModelsResponse:
         """List the detection models."""

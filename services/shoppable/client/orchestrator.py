@@ -6,7 +6,7 @@ import grpc
 
 from shoppable.client.errors import translated
 from shoppable.client.sources import Source, chunks, describe
-from shoppable.client.streams import translated_stream
+from shoppable.client.streams import call_stream
 from shoppable.v1 import common_pb2, orchestrator_pb2, orchestrator_pb2_grpc
 
 
@@ -43,4 +43,4 @@ class OrchestratorClient:
             async for chunk in chunks(source):
                 yield orchestrator_pb2.StreamAnnotateVideoRequest(chunk=chunk)
 
-        return translated_stream(self._stub.StreamAnnotateVideo(requests(), timeout=timeout_s))
+        return call_stream(self._stub.StreamAnnotateVideo, requests(), timeout_s=timeout_s)

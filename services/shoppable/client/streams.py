@@ -1,4 +1,4 @@
-"""Reading the answers of a bidirectional call, and how it really ended.
+"""Bidirectional calls that end as they really ended.
 
 grpc.aio loses the server's status if the call ends while a request is being written: the failed write overwrites it
 with INTERNAL "Internal error from Core" (grpc/grpc issue 36066). A refused upload would look like a fault of the
@@ -6,14 +6,15 @@ server. Each status is shown to the call's done callbacks before it can be overw
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 import grpc
 
 from shoppable.client.errors import ShoppableError, translated
 
-MessageT = TypeVar("MessageT")
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
 ResultT = TypeVar("ResultT")
 
 _OVERWRITTEN = "Internal error from Core"
@@ -21,8 +22,18 @@ _OVERWRITTEN = "Internal error from Core"
 _STATUS_LIMIT_S = 1.0
 
 
-async def translated_stream(call: grpc.aio.StreamStreamCall[Any, MessageT]) -> AsyncIterator[MessageT]:
-    """Yield a call's answers; its errors are ShoppableError. Who stops reading cancels the call."""
+async def call_stream(
+    method: Callable[..., grpc.aio.StreamStreamCall[RequestT, ResponseT]],
+    requests: AsyncIterator[RequestT],
+    *,
+    timeout_s: float | None,
+) -> AsyncIterator[ResponseT]:
+    """Call a method with a stream of requests and yield its answers.
+
+    Its errors are ShoppableError; an error of `requests` itself is raised as it is. Who stops reading cancels the call.
+    """
+    source = _Source(requests)
+    call = method(source.guarded(), timeout=timeout_s)
     ending: asyncio.Future[grpc.aio.AioRpcError] = asyncio.get_running_loop().create_future()
     call.add_done_callback(lambda ended: _keep(ended, ending))
     try:
@@ -34,8 +45,29 @@ async def translated_stream(call: grpc.aio.StreamStreamCall[Any, MessageT]) -> A
                 if not _is_overwritten(error.code(), error.details()):
                     raise
                 raise await _true_ending(ending) from error
+    except asyncio.CancelledError:
+        # gRPC cancels a call whose requests fail, and says no more.
+        if source.failure:
+            raise source.failure from None
+        raise
     finally:
         call.cancel()
+
+
+class _Source:
+    """Requests whose failure is kept: gRPC reads them in a task of its own, and drops it there."""
+
+    def __init__(self, requests: AsyncIterator[RequestT]) -> None:
+        self._requests: AsyncIterator[Any] = requests
+        self.failure: Exception | None = None
+
+    async def guarded(self) -> AsyncIterator[Any]:
+        try:
+            async for request in self._requests:
+                yield request
+        except Exception as error:
+            self.failure = error
+            raise
 
 
 async def _true_ending(ending: asyncio.Future[grpc.aio.AioRpcError]) -> Exception:

@@ -10,7 +10,7 @@ from shoppable.orchestrator import convert
 from shoppable.orchestrator.domain import Options
 from shoppable.orchestrator.pipeline import Annotation, Stages
 from shoppable.orchestrator.settings import OrchestratorSettings
-from shoppable.runtime.errors import InvalidRequestError, ServiceError, Violation
+from shoppable.runtime.errors import InvalidRequestError, Violation
 from shoppable.runtime.validation import Violations
 from shoppable.v1 import common_pb2, orchestrator_pb2, orchestrator_pb2_grpc
 
@@ -30,7 +30,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         options = self._options(request.source, request.options, upload=False)
         # Who wants the surest few must see all.
         unlimited = dataclasses.replace(options, max_objects=None)
-        async with contextlib.aclosing(self._annotate(request.source, _Upload(None), unlimited)) as messages:
+        async with contextlib.aclosing(self._annotate(request.source, _no_chunks(), unlimited)) as messages:
             async for message in messages:
                 if message.WhichOneof("response") == "object":
                     response.objects.append(message.object)
@@ -51,15 +51,10 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         if first is None or first.WhichOneof("request") != "config":
             raise InvalidRequestError([Violation("config", "must be the first message of the stream")])
         options = self._options(first.config.source, first.config.options, upload=True)
-        upload = _Upload(request_iterator)
-        try:
-            async with contextlib.aclosing(self._annotate(first.config.source, upload, options)) as messages:
-                async for message in messages:
-                    yield message
-        except ServiceError:
-            if upload.failure:
-                raise upload.failure from None
-            raise
+        chunks = _chunks(request_iterator)
+        async with contextlib.aclosing(self._annotate(first.config.source, chunks, options)) as messages:
+            async for message in messages:
+                yield message
 
     def _options(
         self, source: common_pb2.VideoSource, options: orchestrator_pb2.AnnotateOptions, *, upload: bool
@@ -71,26 +66,21 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         return checked
 
     async def _annotate(
-        self, source: common_pb2.VideoSource, upload: "_Upload", options: Options
+        self, source: common_pb2.VideoSource, chunks: AsyncIterator[bytes], options: Options
     ) -> AsyncGenerator[orchestrator_pb2.StreamAnnotateVideoResponse, None]:
         annotation = Annotation(self._stages, self._settings, options)
-        async with contextlib.aclosing(annotation.run(source, upload.chunks())) as events:
+        async with contextlib.aclosing(annotation.run(source, chunks)) as events:
             async for event in events:
                 yield await asyncio.to_thread(convert.write_event, event, self._settings, options)
 
 
-class _Upload:
-    """The chunks that follow a config. What is wrong with them is kept: it is read inside another call."""
+async def _chunks(requests: AsyncIterator[orchestrator_pb2.StreamAnnotateVideoRequest]) -> AsyncIterator[bytes]:
+    async for request in requests:
+        if request.WhichOneof("request") != "chunk":
+            raise InvalidRequestError([Violation("chunk", "must be set in all messages but the first")])
+        yield request.chunk
 
-    def __init__(self, requests: AsyncIterator[orchestrator_pb2.StreamAnnotateVideoRequest] | None) -> None:
-        self._requests = requests
-        self.failure: InvalidRequestError | None = None
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        if self._requests is None:
-            return
-        async for request in self._requests:
-            if request.WhichOneof("request") != "chunk":
-                self.failure = InvalidRequestError([Violation("chunk", "must be set in all messages but the first")])
-                raise self.failure
-            yield request.chunk
+async def _no_chunks() -> AsyncIterator[bytes]:
+    return
+    yield b""
