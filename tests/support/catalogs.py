@@ -59,7 +59,8 @@ def sample_upserts(samples: Path) -> list[Upsert]:
 def upsert_of(product_id: str, *, row: int = 1, images: int = 1, seed: int | None = None, **fields: object) -> Upsert:
     """Return a made-up product; its pictures differ by its id, or by the seed if there is one."""
     first = seed if seed is not None else int.from_bytes(hashlib.sha256(product_id.encode()).digest()[:4])
-    product = product_catalog_pb2.Product(title=f"Product {product_id}", **fields)  # type: ignore[arg-type]
+    values = {"title": f"Product {product_id}"} | fields
+    product = product_catalog_pb2.Product(**values)  # type: ignore[arg-type]
     for number in range(images):
         product.images.add(image=picture(first + number))
     return Upsert(row=row, product=product, product_id=product_id)
@@ -76,7 +77,7 @@ def picture(seed: int, *, size: tuple[int, int] = (64, 48)) -> common_pb2.Image:
 class FakeEmbedder:
     """Embeds by the mean colours of a picture's quarters; counts what it embeds, and fails when told to."""
 
-    def __init__(self, size: int = 16, *, version: str = "1") -> None:
+    def __init__(self, size: int = 12, *, version: str = "1") -> None:
         self.embedded = 0
         self.failure: Exception | None = None
         self._identity = ModelIdentity("fake", version, size)

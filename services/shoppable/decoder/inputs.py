@@ -92,7 +92,7 @@ class FileRoots:
         if root is None:
             raise _outside()
         try:
-            return self._open_below(root, Path(real).relative_to(root).parts, field)
+            return self._open_below(root, Path(real).relative_to(root).parts or (".",), field)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFoundError("file", uri, "there is no such file") from error
         except PermissionError as error:

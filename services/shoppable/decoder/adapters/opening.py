@@ -172,6 +172,8 @@ def _failed_read() -> UnavailableError:
 
 def _choose_stream(container: InputContainer, field: str) -> VideoStream:
     films = [stream for stream in container.streams.video if not stream.disposition & _NO_FILM]
+    if not len(container.streams):
+        raise RefusedVideoError(field, "must be a whole video, and has no stream at all", reason=errors.NOT_A_VIDEO)
     if not films:
         raise RefusedVideoError(field, "must have a stream of moving pictures", reason=errors.NO_VIDEO_STREAM)
     best = container.streams.best("video")
