@@ -170,9 +170,11 @@ async def _annotate(wishes: _Wishes, options: LocalOptions, *, server: str | Non
         # Straight to the stream: a console would wrap lines.
         console.file.write(json_format.MessageToJson(response, ensure_ascii=False) + "\n")
     else:
-        console.print(rendering.objects_table(response.objects))
+        if response.objects:
+            console.print(rendering.objects_table(response.objects))
         took_s = rendering.seconds(response.summary.elapsed)
-        console.print(f"{len(response.objects)} objects in {took_s:.1f} s.")
+        count = len(response.objects) or "No"
+        console.print(f"{count} object{'' if count == 1 else 's'} found in {took_s:.1f} s.")
     for failure in response.summary.failures:
         reporter.note(f"went wrong on the way: {failure.message}", style="yellow")
     if wishes.report is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -45,4 +46,6 @@ def _global_flags(
 
 def main() -> None:
     """Run the command line; the entry point of the program `shoppable`."""
+    # gRPC's own remarks on connections that end are not for the user of a command.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     app()

@@ -80,11 +80,13 @@ async def _demo(options: LocalOptions, *, samples: Path, out: Path) -> None:
         annotate_s = time.monotonic() - step_s
         film_s = rendering.seconds(response.summary.video.duration)
         reporter.done(f"annotated {film_s:.0f} s of film", seconds=annotate_s)
+        step_s = time.monotonic()
+    reporter.done("stopped all services", seconds=time.monotonic() - step_s)
     step_s = time.monotonic()
     result = out / "result.json"
     result.write_text(json_format.MessageToJson(response, ensure_ascii=False) + "\n", encoding="utf-8")
     written = report.write(response, out / "report.html", film=film)
-    reporter.done("stopped all services and wrote the report", seconds=time.monotonic() - step_s)
+    reporter.done("wrote the report", seconds=time.monotonic() - step_s)
     console = make_console()
     console.print(rendering.objects_table(response.objects))
     matched = sum(1 for thing in response.objects if thing.decision == 1)

@@ -37,7 +37,7 @@ def explain(error: Exception) -> CommandError | None:
         return error
     if isinstance(error, ShoppableError):
         return CommandError(in_words(error), details=_details(error))
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # who stopped reading wants no words
         about = f"{error.filename}: " if error.filename else ""
         return CommandError(f"{about}{error.strerror or error}")
     return None
@@ -51,7 +51,12 @@ def in_words(error: ShoppableError) -> str:
 
 
 def _details(error: ShoppableError) -> list[str]:
-    details = [f"{violation.field}: {violation.description}" for violation in error.violations]
+    # A single violation is often the message itself.
+    details = [
+        f"{violation.field}: {violation.description}"
+        for violation in error.violations
+        if violation.description not in error.message
+    ]
     if error.resource_name and error.resource_name not in error.message:
         details.append(error.resource_name)
     if error.retry_after_s is not None:

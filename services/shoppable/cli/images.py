@@ -47,18 +47,24 @@ class LoadedImage:
 class ImageLoader:
     """Loads what feeds name; an async context manager."""
 
-    def __init__(self, folder: Path, *, allow_private: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, allow_private: bool = False, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
         """Make a loader.
 
         Args:
             folder: What relative paths are relative to: the feed's folder.
             allow_private: Whether URLs may lead to addresses inside this network.
+            transport: What carries the requests; default the network.
         """
         self._folder = folder
         self._allow_private = allow_private
         self._slots = asyncio.Semaphore(_CONNECTIONS)
         self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(_TIMEOUT_S, connect=10.0), follow_redirects=False, trust_env=False
+            timeout=httpx.Timeout(_TIMEOUT_S, connect=10.0),
+            follow_redirects=False,
+            trust_env=False,
+            transport=transport,
         )
 
     async def __aenter__(self) -> Self:

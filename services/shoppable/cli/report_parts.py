@@ -68,7 +68,7 @@ def timeline(report: FilmReport) -> str:
             for start, end in thing.segments
         )
         rows.append(
-            f'<div class="lane" data-thing="{thing.number}" style="--c:{thing.colour}">'
+            f'<div class="lane {_css(thing.decision)}" data-thing="{thing.number}" style="--c:{thing.colour}">'
             f'<span class="name" title="{escape(thing.title)}">{escape(thing.title)}</span>'
             f'<div class="track">{bars}</div></div>'
         )

@@ -5,7 +5,7 @@
   const element = (id) => document.getElementById(id);
   const film = element("film"), canvas = element("overlay"), pen = canvas.getContext("2d");
   const play = element("play"), scrub = element("scrub"), clock = element("clock"), timeline = element("timeline");
-  const playhead = element("playhead"), shelf = element("shelf"), showBoxes = element("boxes"), hint = element("hint");
+  const playhead = element("playhead"), shelf = element("shelf"), showBoxes = element("boxes"), onlyMatches = element("matches"), hint = element("hint");
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const cards = [...document.querySelectorAll(".card")], lanes = [...document.querySelectorAll(".lane")];
   root.classList.add("live");
@@ -68,16 +68,15 @@
   let shown = [], litBefore = "";
   function show(time) {
     const moment = Math.min(time, last);
-    shown = things.map((thing) => ({ thing, box: boxAt(thing, moment) })).filter(({ box }) => box);
+    shown = things.filter((thing) => !onlyMatches.checked || sure(thing))
+      .map((thing) => ({ thing, box: boxAt(thing, moment) })).filter(({ box }) => box);
     draw();
     clock.textContent = words(moment);
     if (document.activeElement !== scrub || isPlaying()) scrub.value = moment;
-    const track = lanes.length ? lanes[0].querySelector(".track") : null;
-    if (track) {
-      const left = track.getBoundingClientRect().left - timeline.getBoundingClientRect().left + timeline.scrollLeft;
-      playhead.style.left = `${left + track.clientWidth * (moment / data.duration)}px`;
-      playhead.style.height = `${timeline.scrollHeight - 12}px`;
-    }
+    const track = timeline.querySelector(".ruler .track");
+    const left = track.getBoundingClientRect().left - timeline.getBoundingClientRect().left + timeline.scrollLeft;
+    playhead.style.left = `${left + track.clientWidth * (moment / data.duration)}px`;
+    playhead.style.height = `${timeline.scrollHeight - 12}px`;
     const lit = shown.map(({ thing }) => thing.number);
     if (lit.join() !== litBefore) light(lit);
     play.classList.toggle("playing", isPlaying());
@@ -111,19 +110,20 @@
     }));
     frames.forEach(drawFrame);
     const taken = [];
-    // Small things first: they have the least room for a label.
-    [...frames].sort((one, other) => one.w * one.h - other.w * other.h).forEach((frame) => drawLabel(frame, width, height, taken));
+    // Sure ones before the others, small ones before large: they have the least room for a label.
+    [...frames].sort((one, other) => sure(other.thing) - sure(one.thing) || one.w * one.h - other.w * other.h).forEach((frame) => drawLabel(frame, width, height, taken));
   }
 
   const sure = (thing) => thing.decision === "match";
   function drawFrame({ thing, x, y, w, h }) {
     const corner = Math.min(10, w / 4, h / 4);
-    pen.lineWidth = sure(thing) ? 2.5 : 1.75;
+    pen.lineWidth = sure(thing) || !thing.decision ? 2.5 : 1.5;
+    pen.globalAlpha = sure(thing) || !thing.decision ? 1 : 0.75;
     pen.setLineDash(sure(thing) || !thing.decision ? [] : [6, 4]);
     pen.beginPath();
     pen.roundRect(x, y, w, h, corner);
-    pen.fillStyle = thing.colour + "14";
-    pen.fill();
+    pen.fillStyle = `${thing.colour}14`;
+    if (sure(thing)) pen.fill();
     pen.save();
     pen.shadowColor = "#000000a0";
     pen.shadowBlur = 5;
@@ -131,6 +131,7 @@
     pen.stroke();
     pen.restore();
     pen.setLineDash([]);
+    pen.globalAlpha = 1;
   }
 
   function ink(colour) {
@@ -212,6 +213,8 @@
   play.addEventListener("click", toggle);
   scrub.addEventListener("input", () => seek(Number(scrub.value)));
   showBoxes.addEventListener("change", draw);
+  onlyMatches.addEventListener("change", () => { root.classList.toggle("only-matches", onlyMatches.checked); show(now()); });
+  onlyMatches.closest("label").hidden = !things.some((thing) => thing.decision && !sure(thing));
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-seek]");
     if (button) seek(Number(button.dataset.seek) + 0.02);
