@@ -8,6 +8,7 @@ from shoppable.matcher.catalogs import require_embedder
 from shoppable.matcher.convert import catalog_to_message, check_attributes, product_to_message, read_filter
 from shoppable.matcher.convert_stream import products_of_stream, read_config, result_to_message
 from shoppable.matcher.keeping import CatalogKeeper
+from shoppable.matcher.lookups import named_catalog
 from shoppable.matcher.page_tokens import page_token, read_page_token
 from shoppable.matcher.ports import Embedder
 from shoppable.matcher.upserts import Upserter
@@ -45,7 +46,7 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
         self, request: messages.GetCatalogRequest, context: Any
     ) -> messages.GetCatalogResponse:
         """One catalogue."""
-        record = await self._keeper.find(_catalog_id(request.name, "name", Violations()))
+        record = await named_catalog(self._keeper, request.name, "name", Violations())
         return messages.GetCatalogResponse(catalog=catalog_to_message(*await self._keeper.counted(record)))
 
     async def ListCatalogs(  # noqa: N802  # gRPC's name
@@ -68,7 +69,9 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
         """Delete a catalogue."""
         violations = Violations()
         _check_request_id(request.request_id, violations)
-        await self._keeper.delete(_catalog_id(request.name, "name", violations), force=request.force)
+        record = await named_catalog(self._keeper, request.name, "name", violations)
+        violations.raise_if_any()
+        await self._keeper.delete(record.catalog_id, force=request.force)
         return messages.DeleteCatalogResponse()
 
     async def UpsertProducts(  # noqa: N802  # gRPC's name
@@ -104,7 +107,7 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
         wanted = read_filter(request.filter, "filter", violations)
         scope = f"{request.parent}\n{wanted.canonical()}"
         size, after = _page(request, scope, violations)
-        record = await self._keeper.find(_catalog_id(request.parent, "parent", violations))
+        record = await named_catalog(self._keeper, request.parent, "parent", violations)
         check_attributes(wanted, record.attribute_keys, "filter", violations)
         violations.raise_if_any()
         page = await self._keeper.list_products(record, wanted, after=after, limit=size)
@@ -121,14 +124,6 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
         _check_request_id(request.request_id, violations)
         catalog_id, product_id = _product_ids(request.name, violations)
         return messages.DeleteProductResponse(revision=await self._keeper.delete_product(catalog_id, product_id))
-
-
-def _catalog_id(name: str, field: str, violations: Violations) -> str:
-    """Return the catalogue's id; raise all violations if it or something before is wrong."""
-    catalog_id = names.parse_catalog_name(name)
-    violations.check(catalog_id is not None, field, names.CATALOG_NAME_RULE)
-    violations.raise_if_any()
-    return catalog_id or ""
 
 
 def _product_ids(name: str, violations: Violations) -> tuple[str, str]:

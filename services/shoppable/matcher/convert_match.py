@@ -47,21 +47,22 @@ def read_options(request: product_matcher_pb2.MatchProductsRequest, violations: 
 
 def check_queries(
     request: product_matcher_pb2.MatchProductsRequest, violations: Violations, *, max_queries: int
-) -> None:
-    """Note what is wrong with the number and the form of the queries, before any picture is decoded."""
+) -> bool:
+    """Note what is wrong with the number and the form of the queries; return whether nothing is. Decodes nothing."""
     count = len(request.queries)
-    violations.check(1 <= count <= max_queries, "queries", f"must be 1..{max_queries}, and is {count}")
+    right = violations.check(1 <= count <= max_queries, "queries", f"must be 1..{max_queries}, and is {count}")
     for number, query in enumerate(request.queries[: max_queries + 1]):
         at = f"queries[{number}]"
         views = len(query.views)
-        violations.check(1 <= views <= MAX_VIEWS, f"{at}.views", f"must be 1..{MAX_VIEWS}, and is {views}")
-        violations.check(
+        right &= violations.check(1 <= views <= MAX_VIEWS, f"{at}.views", f"must be 1..{MAX_VIEWS}, and is {views}")
+        right &= violations.check(
             len(query.category_hint) <= _MAX_HINT, f"{at}.category_hint", f"must be at most {_MAX_HINT} characters"
         )
         for place, view in enumerate(query.views[: MAX_VIEWS + 1]):
-            violations.check(
+            right &= violations.check(
                 view.WhichOneof("view") is not None, f"{at}.views[{place}]", "must have an image or an embedding"
             )
+    return right
 
 
 async def read_queries(

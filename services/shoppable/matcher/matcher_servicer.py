@@ -6,8 +6,8 @@ from shoppable.matcher.catalogs import require_embedder
 from shoppable.matcher.convert import check_attributes
 from shoppable.matcher.convert_match import check_queries, outcome_to_message, read_options, read_queries
 from shoppable.matcher.keeping import CatalogKeeper
+from shoppable.matcher.lookups import named_catalog
 from shoppable.matcher.matching import Matcher
-from shoppable.matcher.names import CATALOG_NAME_RULE, parse_catalog_name
 from shoppable.matcher.pictures import PictureReader
 from shoppable.matcher.ports import Embedder
 from shoppable.runtime.validation import Violations
@@ -37,18 +37,13 @@ class ProductMatcherServicer(product_matcher_pb2_grpc.ProductMatcherServiceServi
     ) -> product_matcher_pb2.MatchProductsResponse:
         """Find the products that each thing may be."""
         violations = Violations()
-        catalog_id = parse_catalog_name(request.catalog)
         options = read_options(request, violations)
-        check_queries(request, violations, max_queries=self._max_queries)
-        if catalog_id is None:
-            violations.add("catalog", CATALOG_NAME_RULE)
-        if catalog_id is None or violations:
-            # Whatever else may be wrong needs the catalogue, or would decode more than may be sent.
-            violations.raise_if_any()
-            raise AssertionError
-        record = await self._keeper.find(catalog_id)
+        well_formed = check_queries(request, violations, max_queries=self._max_queries)
+        record = await named_catalog(self._keeper, request.catalog, "catalog", violations)
         check_attributes(options.wanted, record.attribute_keys, "filter", violations)
-        queries = await read_queries(request, violations, self._pictures, record.embedder)
+        queries = []
+        if well_formed:  # no more is decoded than may be sent
+            queries = await read_queries(request, violations, self._pictures, record.embedder)
         violations.raise_if_any()
         # Only what must be embedded now needs the embedder, and its being the catalogue's.
         if any(view.embedding is None for query in queries for view in query.views):
@@ -56,4 +51,4 @@ class ProductMatcherServicer(product_matcher_pb2_grpc.ProductMatcherServiceServi
         if request.HasField("min_revision"):
             record = await self._matcher.at_revision(record, request.min_revision)
         outcome = await self._matcher.match(record, queries, options)
-        return outcome_to_message(catalog_id, outcome, include_embeddings=request.include_embeddings)
+        return outcome_to_message(record.catalog_id, outcome, include_embeddings=request.include_embeddings)
