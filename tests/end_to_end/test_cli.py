@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -314,6 +315,40 @@ def test_triton_that_cannot_run_is_told_in_one_sentence(shop: Shop, tmp_path: Pa
     assert "pip install 'shoppable[local]'" in result.stderr
     assert "--inference onnxruntime" in result.stderr
     assert "Traceback" not in result.stderr
+    shop.assert_nothing_is_left()
+
+
+def test_second_interrupt_ends_at_once_and_leaves_nothing_either(shop: Shop, inference: str) -> None:
+    with shop.start("up", "--port-base", "0", "--inference", inference) as command:
+        command.wait_for_words("Ctrl-C")
+        command.process.send_signal(signal.SIGINT)
+        command.process.send_signal(signal.SIGTERM)
+        assert command.finish()[0] in {130, 143}
+    assert "Traceback" not in "".join(command.said)
+    deadline_s = time.monotonic() + _GONE_LIMIT_S
+    while shop.processes() and time.monotonic() < deadline_s:
+        threading.Event().wait(0.05)
+    assert shop.processes() == []
+
+
+def test_service_that_cannot_start_is_named_with_the_end_of_its_log(shop: Shop, inference: str) -> None:
+    shop.environment["SHOPPABLE_DETECTOR_TAXONOMY_FILE"] = "/nowhere.toml"
+    result = shop.run("up", "--port-base", "0", "--inference", inference)
+    assert result.returncode == 1
+    assert "error: the detector did not start" in result.stderr
+    assert "/nowhere.toml" in result.stderr
+    assert "detector.log" in result.stderr
+    assert "Traceback" not in result.stderr
+    shop.assert_nothing_is_left()
+
+
+def test_port_that_is_taken_is_told_before_anything_starts(shop: Shop) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = shop.run("up", "--port-base", str(port))
+    assert result.returncode == 1
+    assert f"port {port}, meant for the orchestrator" in result.stderr
+    assert "--port-base" in result.stderr
     shop.assert_nothing_is_left()
 
 

@@ -58,10 +58,12 @@ async def started(
         spinner = stack.enter_context(reporter.spinner("starting the services"))
 
         def tell(event: str) -> None:
-            if not running:
-                spinner.update(text=event)
-            elif event != "stopping":
+            if event == "stopping":
+                return  # the command says so when it is done
+            if running:
                 reporter.note(event, style="yellow")
+            else:
+                spinner.update(text=event)
 
         suite = LocalSuite(suite_options, on_event=tell)
         try:
