@@ -83,12 +83,16 @@ def _read_encoded(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Pix
             warnings.simplefilter("ignore")  # remarks on odd metadata
             _check_size(*picture.size, max_pixels)
             picture.load()
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode in {"RGBA", "LA", "PA"} or "transparency" in upright.info:
-                layered = upright.convert("RGBA")
-                upright = Image.new("RGB", layered.size, _WHITE)
-                upright.paste(layered, mask=layered.getchannel("A"))
-            return np.asarray(upright.convert("RGB"))
+            # Each step copies only if it must: a picture's memory is what bounds how many can be read at a time.
+            ImageOps.exif_transpose(picture, in_place=True)
+            if picture.mode == "RGB":
+                return np.asarray(picture)
+            if picture.mode in {"RGBA", "LA", "PA"} or "transparency" in picture.info:
+                layered = picture.convert("RGBA")
+                flat = Image.new("RGB", layered.size, _WHITE)
+                flat.paste(layered, mask=layered.getchannel("A"))
+                return np.asarray(flat)
+            return np.asarray(picture.convert("RGB"))
     except _RefusedError:
         raise
     except Image.DecompressionBombError as error:
