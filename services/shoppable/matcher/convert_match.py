@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from shoppable.matcher import colour
 from shoppable.matcher.calibration import Decision, Thresholds
 from shoppable.matcher.catalogs import ModelIdentity
 from shoppable.matcher.convert import model_to_message, product_to_message, read_filter
@@ -121,37 +122,42 @@ async def _read_view(
     embedder: ModelIdentity,
 ) -> View:
     if view.WhichOneof("view") == "embedding":
-        return View(embedding=_read_embedding(view.embedding, f"{field}.embedding", violations, embedder))
+        return _read_embedding(view.embedding, f"{field}.embedding", violations, embedder)
     read = await pictures.read(view.image, f"{field}.image")
     if isinstance(read, Violation):
         violations.add(read.field, read.description)
         return View()
-    picture, colour = read
-    return View(picture=picture, colour=colour)
+    picture, colours = read
+    return View(picture=picture, colour=colours)
 
 
 def _read_embedding(
     message: product_matcher_pb2.Embedding, field: str, violations: Violations, embedder: ModelIdentity
-) -> Floats | None:
+) -> View:
     given = (message.model.name, message.model.version)
     violations.check(
         given == (embedder.name, embedder.version),
         f"{field}.model",
         f"must be {embedder.name} version {embedder.version}, as the catalogue's",
     )
-    count = len(message.values)
-    if not violations.check(
-        count == embedder.size, f"{field}.values", f"must be {embedder.size} numbers, and is {count}"
-    ):
-        return None
-    values: Floats = np.fromiter(message.values, np.float32, count)
-    length = float(np.linalg.norm(values.astype(np.float64)))
-    if not violations.check(math.isfinite(length), f"{field}.values", "must be finite"):
-        return None
-    violations.check(
-        abs(length - 1) <= _LENGTH_TOLERANCE, f"{field}.values", f"must have length 1, and has {length:.4g}"
+    return View(
+        embedding=_read_vector(message.values, f"{field}.values", violations, size=embedder.size),
+        colour=_read_vector(message.colors, f"{field}.colors", violations, size=colour.SIZE)
+        if message.colors
+        else None,
     )
-    return values
+
+
+def _read_vector(values: Sequence[float], field: str, violations: Violations, *, size: int) -> Floats | None:
+    """Return a vector of length 1, or None with a violation."""
+    if not violations.check(len(values) == size, field, f"must be {size} numbers, and is {len(values)}"):
+        return None
+    vector: Floats = np.fromiter(values, np.float32, size)
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    if not violations.check(math.isfinite(length), field, "must be finite"):
+        return None
+    violations.check(abs(length - 1) <= _LENGTH_TOLERANCE, field, f"must have length 1, and has {length:.4g}")
+    return vector
 
 
 def _result_to_message(
@@ -164,7 +170,10 @@ def _result_to_message(
     if with_embeddings_of:
         model = model_to_message(with_embeddings_of)
         message.embeddings.extend(
-            product_matcher_pb2.Embedding(model=model, values=vector.tolist()) for vector in result.embeddings
+            product_matcher_pb2.Embedding(
+                model=model, values=values.tolist(), colors=[] if colours is None else colours.tolist()
+            )
+            for values, colours in zip(result.embeddings, result.colours, strict=True)
         )
     if result.error:
         message.status.CopyFrom(to_status(result.error))

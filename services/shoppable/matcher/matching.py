@@ -58,7 +58,8 @@ class ThingResult:
 
     matches: Sequence[Match] = ()
     decision: Decision = Decision.NO_MATCH
-    embeddings: Sequence[Floats] = ()
+    embeddings: Sequence[Floats] = ()  # of the views
+    colours: Sequence[Floats | None] = ()  # of the views
     error: ServiceError | None = None
 
 
@@ -140,13 +141,14 @@ class Matcher:
 
     async def _match_one(self, catalog_id: str, query: Query, options: MatchOptions) -> ThingResult:
         embeddings = await self._embeddings(query.views)
+        colours = [view.colour for view in query.views]
         where = options.wanted.conditions()
         found = await self._candidate_ids(catalog_id, embeddings, where, options.max_products)
         if not found:
-            return ThingResult(embeddings=embeddings)
+            return ThingResult(embeddings=embeddings, colours=colours)
         views = await self._closer(catalog_id, query.views, embeddings, found)
         ranked = rank(views, category_hint=query.category_hint)
-        with_colour = all(view.colour is not None for view in query.views)
+        with_colour = all(colour is not None for colour in colours)
         judged = [
             (candidate, self._calibration.confidence(candidate.score, candidate.margin, with_colour=with_colour))
             for candidate in ranked[: options.max_products]
@@ -162,6 +164,7 @@ class Matcher:
             matches=matches,
             decision=matches[0].decision if matches else Decision.NO_MATCH,
             embeddings=embeddings,
+            colours=colours,
         )
 
     async def _embeddings(self, views: Sequence[View]) -> list[Floats]:
@@ -189,9 +192,9 @@ class Matcher:
         where = (AnyOf(PRODUCT, tuple(product_ids)),)
         limit = len(product_ids) * convert_upserts.MAX_IMAGES
         by_embedding = await self._index.search(catalog_id, Space.EMBEDDING, embeddings, where=where, limit=limit)
-        colours = [view.colour for view in views if view.colour is not None]
+        known = [view.colour for view in views if view.colour is not None]
         by_colour = iter(
-            await self._index.search(catalog_id, Space.COLOUR, colours, where=where, limit=limit) if colours else []
+            await self._index.search(catalog_id, Space.COLOUR, known, where=where, limit=limit) if known else []
         )
         return [
             ViewHits(images, None if view.colour is None else _by_image(next(by_colour)))

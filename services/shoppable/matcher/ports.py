@@ -175,7 +175,7 @@ class View:
     """One look at a thing: the picture as the embedder takes it, or an embedding that is known already."""
 
     picture: Pixels | None = None
-    colour: Floats | None = None  # None where there was no picture
+    colour: Floats | None = None  # None where it is not known
     embedding: Floats | None = None
 
 

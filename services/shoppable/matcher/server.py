@@ -1,5 +1,6 @@
 """What the product matcher is made of."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -72,6 +73,26 @@ async def _open_index(settings: MatcherSettings) -> AsyncIterator[VectorIndex]:
         )
 
 
+class _Shared:
+    """The readiness check of both services: one at a time, since each costs an inference."""
+
+    def __init__(self, index: VectorIndex, embedder: TritonEmbedder) -> None:
+        self._index = index
+        self._embedder = embedder
+        self._running: asyncio.Task[None] | None = None
+
+    async def __call__(self) -> None:
+        """Raise unless the index answers and a picture can be embedded."""
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._check())
+        # A check that outlives one service's patience is not to be taken from the other.
+        await asyncio.shield(self._running)
+
+    async def _check(self) -> None:
+        await self._index.check()
+        await self._embedder.check()
+
+
 def _assemble(
     settings: MatcherSettings, index: VectorIndex, embedder: TritonEmbedder, pictures: PictureReader
 ) -> Assembly:
@@ -94,12 +115,11 @@ def _assemble(
             bytes_in_work=settings.upsert_bytes_in_work,
             batch=settings.upsert_batch,
             attribute_keys=settings.max_attribute_keys,
+            embeds=max(1, settings.embeds_in_flight // 2),
         ),
     )
 
-    async def ready() -> None:
-        await index.check()
-        await embedder.check()
+    ready = _Shared(index, embedder)
 
     return Assembly(
         services=[

@@ -14,7 +14,16 @@ from enum import Enum
 from shoppable.matcher.convert_upserts import IncomingProduct, read_upsert, upsert_id
 from shoppable.matcher.locks import CatalogLocks
 from shoppable.matcher.pictures import PictureReader
-from shoppable.matcher.ports import Embedder, ImagePoint, ImageVectors, ProductChange, StoredImage, VectorIndex
+from shoppable.matcher.ports import (
+    Embedder,
+    Floats,
+    ImagePoint,
+    ImageVectors,
+    Pixels,
+    ProductChange,
+    StoredImage,
+    VectorIndex,
+)
 from shoppable.matcher.upsert_writer import UpsertWriter
 from shoppable.runtime import metrics
 from shoppable.runtime.errors import (
@@ -54,6 +63,7 @@ class StreamLimits:
     bytes_in_work: int
     batch: int
     attribute_keys: int
+    embeds: int  # pictures at the embedder at a time, of all streams: the rest of its places is for matching
 
 
 class _Window:
@@ -97,6 +107,7 @@ class Upserter:
         self._pictures = pictures
         self._locks = locks
         self._limits = limits
+        self._embeds = asyncio.Semaphore(limits.embeds)
 
     async def run(
         self, catalog_id: str, products: AsyncIterator[product_catalog_pb2.ProductUpsert]
@@ -179,7 +190,7 @@ class Upserter:
         if wrong:
             raise InvalidRequestError(wrong)
         good = [result for result in read if not isinstance(result, Violation)]
-        embeddings = await self._embedder.embed([picture for picture, _ in good])
+        embeddings = await asyncio.gather(*(self._embed(picture) for picture, _ in good))
         vectors = {
             place: ImageVectors(embedding, colour)
             for place, embedding, (_, colour) in zip(new, embeddings, good, strict=True)
@@ -191,6 +202,11 @@ class Upserter:
             points=[ImagePoint(image, ordinal, vectors.get(ordinal)) for ordinal, image in enumerate(product.images)],
             stale_image_ids=[image_id for image_id in before if image_id not in wanted],
         )
+
+    async def _embed(self, picture: Pixels) -> Floats:
+        async with self._embeds:
+            (embedding,) = await self._embedder.embed([picture])
+        return embedding
 
 
 def _is_same(incoming: IncomingProduct, stored: Sequence[StoredImage]) -> bool:

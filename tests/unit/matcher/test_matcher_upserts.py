@@ -21,7 +21,7 @@ from shoppable.v1 import common_pb2
 from support.catalog_points import LATER, change_of
 from support.catalogs import FakeEmbedder, Upsert, upsert_of
 
-LIMITS = StreamLimits(products_in_work=4, bytes_in_work=2**20, batch=3, attribute_keys=4)
+LIMITS = StreamLimits(products_in_work=4, bytes_in_work=2**20, batch=3, attribute_keys=4, embeds=2)
 
 
 class Shop:
@@ -222,7 +222,7 @@ async def test_an_abandoned_stream_leaves_nothing_running(shop: Shop) -> None:
     assert asyncio.all_tasks() == before
 
 
-@pytest.mark.parametrize("limits", [StreamLimits(3, 2**20, 2, 9), StreamLimits(100, 1000, 2, 9)])
+@pytest.mark.parametrize("limits", [StreamLimits(3, 2**20, 2, 9, 2), StreamLimits(100, 1000, 2, 9, 2)])
 async def test_a_slow_reader_of_answers_holds_the_stream_back(tmp_path: Path, limits: StreamLimits) -> None:
     taken = 0
 

@@ -44,14 +44,18 @@ class TritonEmbedder:
     async def check(self) -> None:
         """Raise unless an inference succeeds: Triton calls a model ready whose process has died."""
         await self._read_identity()
-        await self._embed_one(np.zeros((SIDE, SIDE, 3), np.uint8))
+        # Past the queue: a long import must not look like a dead model.
+        await self._infer(np.zeros((SIDE, SIDE, 3), np.uint8))
 
     async def _embed_one(self, picture: Pixels) -> Floats:
         async with self._slots:
-            try:
-                output = await self._model.infer(picture[None])
-            except UnknownModelError as error:
-                raise _no_model(self._model.name) from error
+            return await self._infer(picture)
+
+    async def _infer(self, picture: Pixels) -> Floats:
+        try:
+            output = await self._model.infer(picture[None])
+        except UnknownModelError as error:
+            raise _no_model(self._model.name) from error
         vector: Floats = np.asarray(output[0], np.float32)
         length = float(np.linalg.norm(vector))
         if not np.isfinite(length) or length == 0:

@@ -1,0 +1,89 @@
+"""The embedded index's folder: what a crash leaves, who owns it, and a disk that takes no more."""
+
+import errno
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from shoppable.matcher.adapters import edge_catalog
+from shoppable.matcher.adapters.edge_folder import FolderInUseError, FolderLock
+from shoppable.matcher.adapters.qdrant_edge import open_edge_index
+from shoppable.runtime.errors import FailedPreconditionError, UnavailableError
+from support.catalog_points import LATER, change_of, record_of, store
+
+
+async def test_what_a_crash_left_half_made_is_cleared_away(tmp_path: Path) -> None:
+    async with open_edge_index(tmp_path, timeout_s=10) as index:
+        await index.create_catalog(record_of())
+        await store(index, change_of("a"))
+    (tmp_path / "catalogs" / "half" / "shard").mkdir(parents=True)
+    (tmp_path / "catalogs" / ".deleted-gone").mkdir()
+    (tmp_path / "catalogs" / "shop" / "catalog.new").write_text("{")
+    async with open_edge_index(tmp_path, timeout_s=10) as index:
+        assert [record.catalog_id for record in await index.list_catalogs()] == ["shop"]
+        assert await index.product_ids("shop") == ["a"]
+        assert await index.create_catalog(record_of("half"))
+    assert sorted(entry.name for entry in (tmp_path / "catalogs").iterdir()) == ["half", "shop"]
+
+
+async def test_a_revision_taken_before_a_crash_is_not_given_again(tmp_path: Path) -> None:
+    async with open_edge_index(tmp_path, timeout_s=10) as index:
+        await index.create_catalog(record_of())
+        taken = await index.advance("shop", attribute_keys=set(), updated=LATER)
+        unseen = await index.get_catalog("shop")
+        assert unseen is not None
+        assert unseen.revision < taken.revision  # readers see a revision once its write is done
+    async with open_edge_index(tmp_path, timeout_s=10) as index:
+        later = LATER + timedelta(seconds=1)
+        assert (await index.advance("shop", attribute_keys=set(), updated=later)).revision > taken.revision
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"format": 99}'])
+async def test_a_damaged_catalogue_is_named(tmp_path: Path, damage: str) -> None:
+    async with open_edge_index(tmp_path, timeout_s=10) as index:
+        await index.create_catalog(record_of())
+    (tmp_path / "catalogs" / "shop" / "catalog.json").write_text(damage)
+    with pytest.raises(RuntimeError, match="catalogs/shop cannot be opened"):
+        async with open_edge_index(tmp_path, timeout_s=10):
+            pass
+    FolderLock(tmp_path).release()  # it was given back
+
+
+def test_a_folder_has_one_owner(tmp_path: Path) -> None:
+    owner = FolderLock(tmp_path / "new" / "data")
+    with pytest.raises(FolderInUseError, match="in use by process"):
+        FolderLock(tmp_path / "new" / "data")
+    owner.release()
+    FolderLock(tmp_path / "new" / "data").release()
+
+
+def fail_with(error: Exception) -> Callable[..., None]:
+    def fail(*args: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), FailedPreconditionError),
+        (OSError(errno.EROFS, "Read-only file system"), FailedPreconditionError),
+        (Exception("Service runtime error: No space left on device"), FailedPreconditionError),
+        (Exception("Service runtime error: something"), UnavailableError),
+    ],
+)
+async def test_a_disk_that_takes_no_more_is_told_and_reading_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception]
+) -> None:
+    async with open_edge_index(tmp_path, timeout_s=10) as index:
+        await index.create_catalog(record_of())
+        first = await store(index, change_of("a"))
+        with monkeypatch.context() as patch:
+            patch.setattr(edge_catalog, "write_json", fail_with(error))
+            with pytest.raises(kind):
+                await store(index, change_of("b"))
+        assert await index.product_ids("shop") == ["a"]
+        assert (await store(index, change_of("b"))).revision == first.revision + 1
