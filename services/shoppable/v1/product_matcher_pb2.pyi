@@ -58,6 +58,7 @@ class Embedding(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
+    COLORS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> _common_pb2.ModelVersion:
         """The model."""
@@ -66,15 +67,22 @@ class Embedding(_message.Message):
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Its values; their squares add up to 1."""
 
+    @_builtins.property
+    def colors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The colours of the thing without its background, as an earlier answer gave them; their squares add up to 1. Empty:
+        the thing is compared without them, and less surely.
+        """
+
     def __init__(
         self,
         *,
         model: _common_pb2.ModelVersion | None = ...,
         values: _abc.Iterable[_builtins.float] | None = ...,
+        colors: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colors", b"colors", "model", b"model", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
