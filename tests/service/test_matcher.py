@@ -160,9 +160,14 @@ async def test_given_embeddings_spare_the_embedder(client: MatcherClient, import
     assert not (await client.match(mug)).results[0].embeddings
     request = product_matcher_pb2.MatchProductsRequest(catalog=CATALOG)
     request.queries.add().views.add(embedding=embedding)
-    answer = (await client.matcher.MatchProducts(request)).results[0]
-    assert answer.products[0].product.name.endswith("/mug-teal")
-    assert answer.products[0].similarity == pytest.approx(1, abs=1e-3)
+    request.queries.add().views.add(embedding=embedding).embedding.ClearField("colors")
+    whole, bare = (await client.matcher.MatchProducts(request)).results
+    for given, from_picture in zip(whole.products, response.results[0].products, strict=True):
+        assert given.product.name == from_picture.product.name
+        assert given.confidence == pytest.approx(from_picture.confidence, abs=1e-4)
+    assert bare.products[0].product.name.endswith("/mug-teal")
+    assert bare.products[0].similarity == pytest.approx(1, abs=1e-3)
+    assert bare.products[1].similarity != pytest.approx(whole.products[1].similarity, abs=1e-3)
 
 
 async def test_many_queries_are_answered_in_their_order(client: MatcherClient, samples: Path) -> None:
@@ -213,6 +218,7 @@ def bad_requests() -> dict[str, tuple[product_matcher_pb2.MatchProductsRequest, 
     nine = product_matcher_pb2.MatchQuery(views=[product_matcher_pb2.MatchView(image=good)] * 9)
     embedding = product_matcher_pb2.Embedding(model={"name": "other", "version": "1"}, values=[1.0])  # type: ignore[arg-type]
     numbers = product_matcher_pb2.Embedding(model={"name": "embedder", "version": "1"}, values=[nan] * 1280)  # type: ignore[arg-type]
+    colours = product_matcher_pb2.Embedding(model=numbers.model, values=[1.0] + [0.0] * 1279, colors=[0.5, 0.5])
     long = product_matcher_pb2.Embedding(model={"name": "embedder", "version": "1"}, values=[1.0] * 1280)  # type: ignore[arg-type]
 
     def given(one: product_matcher_pb2.Embedding) -> product_matcher_pb2.MatchProductsRequest:
@@ -264,6 +270,7 @@ def bad_requests() -> dict[str, tuple[product_matcher_pb2.MatchProductsRequest, 
         ),
         "embedding of another model": (given(embedding), [f"{at}.embedding.model", f"{at}.embedding.values"]),
         "embedding that is no number": (given(numbers), [f"{at}.embedding.values"]),
+        "colours of another length": (given(colours), [f"{at}.embedding.colors"]),
         "embedding of another length": (given(long), [f"{at}.embedding.values"]),
     }
 
