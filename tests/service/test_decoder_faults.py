@@ -352,7 +352,10 @@ async def test_damaged_packets_are_skipped_and_counted(decoder: Decoder):
     file = videos.damage(film_with(frames=60, b_frames=0, gop=10), [25, 43])
     decoded = await decoder.decode(file, every_nth_frame=1)
     assert decoded.summary.damaged_packets == 2
-    sent = {round(time_s * 10): number_of(pixels_of(frame)) for time_s, frame in zip(decoded.times, decoded.frames)}
+    sent = {
+        round(time_s * 10): number_of(pixels_of(frame))
+        for time_s, frame in zip(decoded.times, decoded.frames, strict=True)
+    }
     assert not {25, 43} & set(sent)
     # Up to the next key frame, frames that build on the damaged one may look like those before.
     healthy = [number for number in range(60) if not 25 <= number < 30 and not 43 <= number < 50]

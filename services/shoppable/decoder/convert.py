@@ -37,6 +37,10 @@ _ENCODINGS = {
     common_pb2.IMAGE_FORMAT_RGB24: Encoding.RGB24,
     common_pb2.IMAGE_FORMAT_JPEG: Encoding.JPEG,
 }
+_FORMATS = {
+    Encoding.RGB24: common_pb2.IMAGE_FORMAT_RGB24,
+    Encoding.JPEG: common_pb2.IMAGE_FORMAT_JPEG,
+}
 _KINDS = {
     MediaKind.VIDEO: common_pb2.STREAM_KIND_VIDEO,
     MediaKind.AUDIO: common_pb2.STREAM_KIND_AUDIO,
@@ -140,7 +144,7 @@ def response_of(event: Event) -> frame_decoder_pb2.DecodeFramesResponse:
         case VideoFacts():
             return frame_decoder_pb2.DecodeFramesResponse(video=video_info_of(event))
         case SampledFrame():
-            return frame_decoder_pb2.DecodeFramesResponse(frame=_frame_of(event))
+            return _frame_response(event)
         case Summary():
             return frame_decoder_pb2.DecodeFramesResponse(summary=_summary_of(event))
 
@@ -165,14 +169,19 @@ def video_info_of(facts: VideoFacts) -> common_pb2.VideoInfo:
     )
 
 
-def _frame_of(frame: SampledFrame) -> frame_decoder_pb2.Frame:
-    return frame_decoder_pb2.Frame(
-        index=frame.index,
-        time=_duration(frame.time_ns),
-        image=frame.image,
-        keyframe=frame.keyframe,
-        scene_cut=frame.scene_cut,
-    )
+def _frame_response(sampled: SampledFrame) -> frame_decoder_pb2.DecodeFramesResponse:
+    """Fill the message in place: made from the inside out, it would copy a picture of 0.7 MB in 0.9 ms, not 0.03."""
+    response = frame_decoder_pb2.DecodeFramesResponse()
+    frame = response.frame
+    frame.index = sampled.index
+    frame.time.seconds, frame.time.nanos = divmod(sampled.time_ns, NS_PER_S)
+    frame.keyframe = sampled.keyframe
+    frame.scene_cut = sampled.scene_cut
+    image = frame.image
+    image.data = sampled.picture
+    image.format = _FORMATS[sampled.encoding]
+    image.width, image.height = sampled.width, sampled.height
+    return response
 
 
 def _summary_of(summary: Summary) -> frame_decoder_pb2.DecodeSummary:

@@ -11,6 +11,7 @@ has its only cut at 7.0 s, with 0.66 of the colours changed and a correlation of
 Fades and dissolves are not hard cuts, and are found only if they fall between two frames.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ _MAX_LAYOUT_KEPT = 0.80  # correlation, -1..1
 _SAMPLES = 64  # a side
 _CELLS = 16  # a side, of the layout
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+# Averages samples to cells, from either side: four times as fast as a mean over two axes.
+_TO_CELLS = np.repeat(np.eye(_CELLS, dtype=np.float32), _SAMPLES // _CELLS, axis=0) * _CELLS / _SAMPLES
 _FLAT = 1.0  # a layout of less contrast than this, as a Euclidean norm over all cells, says nothing
 
 _Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -49,13 +52,12 @@ class Change:
 
 def impression_of(pixels: npt.NDArray[np.uint8]) -> Impression:
     """Return what is kept of a picture [height, width, RGB], from 64 x 64 samples: 0.1 ms whatever its size."""
-    rows, columns = (_sample_positions(side) for side in pixels.shape[:2])
-    samples = pixels[rows[:, None], columns[None, :]]
+    height, width = pixels.shape[:2]
+    samples = pixels.take(_sample_positions(height), axis=0).take(_sample_positions(width), axis=1)
     coarse = (samples >> 5).astype(np.int32)
     codes = (coarse[..., 0] << 6) | (coarse[..., 1] << 3) | coarse[..., 2]
     colours = np.bincount(codes.ravel(), minlength=512) / codes.size
-    cell = _SAMPLES // _CELLS
-    luma = (samples @ _LUMA).reshape(_CELLS, cell, _CELLS, cell).mean(axis=(1, 3)).ravel()
+    luma = (_TO_CELLS.T @ (samples.astype(np.float32) @ _LUMA) @ _TO_CELLS).ravel()
     return Impression(colours=colours, layout=luma - luma.mean())
 
 
@@ -78,6 +80,7 @@ class CutDetector:
         return before is not None and change_between(before, self._before).is_cut
 
 
+@functools.lru_cache(maxsize=64)
 def _sample_positions(side: int) -> npt.NDArray[np.intp]:
     """Return the middles of equal parts of a side."""
     return (np.arange(_SAMPLES, dtype=np.intp) * 2 + 1) * side // (2 * _SAMPLES)

@@ -34,8 +34,7 @@ from shoppable.decoder.inputs import FileRoots, OpenFile, Upload, in_memory
 from shoppable.decoder.sampling import Sampler, Verdict
 from shoppable.runtime import metrics
 from shoppable.runtime.errors import InvalidRequestError, Violation
-from shoppable.runtime.images import raw_image, write_jpeg
-from shoppable.v1 import common_pb2
+from shoppable.runtime.images import write_jpeg
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,10 @@ class SampledFrame:
 
     index: int  # from 0
     time_ns: int
-    image: common_pb2.Image  # encoded where it was decoded, in a thread
+    picture: bytes  # as `encoding` says
+    encoding: Encoding
+    width: int
+    height: int
     keyframe: bool
     scene_cut: bool
 
@@ -215,7 +217,10 @@ class _Studio:
         sampled = SampledFrame(
             index=self.developed,
             time_ns=frame.time_ns,
-            image=write_jpeg(pixels, quality=self._order.jpeg_quality) if jpeg else raw_image(pixels),
+            picture=write_jpeg(pixels, quality=self._order.jpeg_quality).data if jpeg else pixels.tobytes(),
+            encoding=self._order.encoding,
+            width=pixels.shape[1],
+            height=pixels.shape[0],
             keyframe=frame.keyframe,
             scene_cut=self._cuts.is_cut(pixels),
         )

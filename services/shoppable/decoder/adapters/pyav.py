@@ -37,7 +37,14 @@ class DecodedFrame:
     time_ns: int  # since the video's start
     keyframe: bool
     picture: VideoFrame
-    orientation: Orientation
+
+    @property
+    def orientation(self) -> Orientation:
+        """Return how the picture becomes upright."""
+        matrix = self.picture.side_data.get(SideDataType.DISPLAYMATRIX.name)
+        if matrix is None:
+            return UPRIGHT
+        return orientation_of(np.frombuffer(bytes(cast(SideData, matrix)), np.int32).tolist())
 
 
 @dataclass
@@ -142,6 +149,9 @@ class VideoFile:
     def _open(self) -> None:
         self._video = open_video(self._file, self._guards, field=self._field, keyframes_only=self._keyframes_only)
         self._origin = self._video.origin
+        # Whole numbers: a Fraction for each frame would cost more than some codecs take to decode one.
+        self._tick_numerator = self._video.time_base.numerator * NS_PER_S
+        self._tick_denominator = self._video.time_base.denominator
         self._pass = _Pass()
 
     def _facts(self, first: DecodedFrame | None) -> VideoFacts:
@@ -253,7 +263,7 @@ class VideoFile:
             count.frames_decoded += 1
             count.last_ns = time_ns
             count.end_ns = max(count.end_ns, self._end_of(picture, time_ns))
-            yield DecodedFrame(time_ns, bool(picture.key_frame), picture, _orientation(picture))
+            yield DecodedFrame(time_ns, bool(picture.key_frame), picture)
 
     def _time_of(self, picture: VideoFrame) -> int:
         """Return a frame's time since the video's start; a frame without one follows the frame before."""
@@ -261,25 +271,25 @@ class VideoFile:
             return self._pass.end_ns
         if self._origin is None:
             self._origin = picture.pts
-        return max(0, self._ns(picture.pts - self._origin, picture.time_base))
+        return max(0, self._ns(picture.pts - self._origin))
 
     def _end_of(self, picture: VideoFrame, time_ns: int) -> int:
         """Return when the frame after this one is due, rounded once."""
         if picture.pts is not None and self._origin is not None and picture.duration and picture.duration > 0:
-            return self._ns(picture.pts - self._origin + picture.duration, picture.time_base)
+            return self._ns(picture.pts - self._origin + picture.duration)
         rate = self._video.stream.average_rate
         return time_ns + (int(NS_PER_S / rate) if rate else 0)
 
-    def _ns(self, ticks: int, time_base: Fraction | None) -> int:
-        base = time_base or self._video.time_base
-        return ticks * base.numerator * NS_PER_S // base.denominator
+    def _ns(self, ticks: int) -> int:
+        """Return ticks of the stream, in which packets and frames count alike, rounded down to nanoseconds."""
+        return ticks * self._tick_numerator // self._tick_denominator
 
     # How the file ends
 
     def _note_reading(self, packet: "Packet[VideoStream]") -> None:
         ticks = packet.pts if packet.pts is not None else packet.dts
         if ticks is not None:
-            end = self._ns(ticks + (packet.duration or 0) - (self._origin or 0), packet.time_base)
+            end = self._ns(ticks + (packet.duration or 0) - (self._origin or 0))
             self._pass.read_until_ns = max(self._pass.read_until_ns, end)
 
     def _ends_early(self) -> bool:
@@ -303,13 +313,6 @@ class VideoFile:
         head = self._opened.file.read(max(_TS_PACKET_BYTES) * 4)
         size = next((size for size in _TS_PACKET_BYTES if _has_period(head, size)), None)
         return size is not None and self._opened.size_bytes % size != 0
-
-
-def _orientation(picture: VideoFrame) -> Orientation:
-    matrix = picture.side_data.get(SideDataType.DISPLAYMATRIX.name)
-    return (
-        UPRIGHT if matrix is None else orientation_of(np.frombuffer(bytes(cast(SideData, matrix)), np.int32).tolist())
-    )
 
 
 def _has_period(head: bytes, size: int) -> bool:
