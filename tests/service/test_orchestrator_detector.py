@@ -71,9 +71,7 @@ async def adapter(servicer: Flaky, *, patience_s: float = 10.0):
         )
 
     async with serving(ServerSettings(), build) as (_, address), open_channel(address) as channel:
-        yield DetectorAdapter(
-            DetectorClient(channel), frames_in_flight=4, patience_s=patience_s, timeout_s=30
-        )
+        yield DetectorAdapter(DetectorClient(channel), frames_in_flight=4, patience_s=patience_s, timeout_s=30)
 
 
 async def answers(detect: DetectorAdapter, frames: Frames) -> list[int]:

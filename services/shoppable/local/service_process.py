@@ -9,7 +9,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -185,7 +185,7 @@ class _EndedError(Exception):
 
 async def _wait_until_serving(endpoint: str, process: GuardedProcess) -> None:
     async with grpc.aio.insecure_channel(endpoint, options=_CHANNEL_OPTIONS) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # its types leave the methods out
         while True:
             if process.exit_status is not None:
                 raise _EndedError(f"it ended with exit status {process.exit_status}")

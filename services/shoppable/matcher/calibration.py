@@ -30,7 +30,7 @@ class Thresholds:
     """Confidences from which a product is a MATCH, and SIMILAR: 0 <= similar <= match <= 1."""
 
     match: float = 0.5
-    similar: float = 0.1
+    similar: float = 0.2
 
     def decide(self, confidence: float) -> Decision:
         """Return what a confidence comes to."""

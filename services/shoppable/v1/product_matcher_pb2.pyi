@@ -172,7 +172,7 @@ class MatchProductsRequest(_message.Message):
     match_confidence: _builtins.float
     """Confidence from which a product is called a MATCH, 0..1; default 0.5."""
     similar_confidence: _builtins.float
-    """Confidence from which a product is called SIMILAR, 0..match_confidence; default 0.1, or match_confidence if that
+    """Confidence from which a product is called SIMILAR, 0..match_confidence; default 0.2, or match_confidence if that
     is lower.
     """
     min_revision: _builtins.int
