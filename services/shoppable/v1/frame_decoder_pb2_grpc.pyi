@@ -50,6 +50,8 @@ class FrameDecoderServiceStub:
 
     A damaged packet is skipped and counted. Errors are those of ProbeVideo, and:
     - INVALID_ARGUMENT: a bad sampling, span, size or format; a chunk before the config; a second config.
+    - DEADLINE_EXCEEDED: besides the caller's own deadline, no chunk came for too long (reason UPLOAD_IDLE), or no
+      frame was taken for too long (reason READER_IDLE).
     - DATA_LOSS: nothing more can be read from the video although it has not ended (reason BROKEN_VIDEO);
       the frames sent before are good.
     """
@@ -76,6 +78,8 @@ class FrameDecoderServiceAsyncStub(FrameDecoderServiceStub):
 
     A damaged packet is skipped and counted. Errors are those of ProbeVideo, and:
     - INVALID_ARGUMENT: a bad sampling, span, size or format; a chunk before the config; a second config.
+    - DEADLINE_EXCEEDED: besides the caller's own deadline, no chunk came for too long (reason UPLOAD_IDLE), or no
+      frame was taken for too long (reason READER_IDLE).
     - DATA_LOSS: nothing more can be read from the video although it has not ended (reason BROKEN_VIDEO);
       the frames sent before are good.
     """
@@ -111,6 +115,8 @@ class FrameDecoderServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A damaged packet is skipped and counted. Errors are those of ProbeVideo, and:
         - INVALID_ARGUMENT: a bad sampling, span, size or format; a chunk before the config; a second config.
+        - DEADLINE_EXCEEDED: besides the caller's own deadline, no chunk came for too long (reason UPLOAD_IDLE), or no
+          frame was taken for too long (reason READER_IDLE).
         - DATA_LOSS: nothing more can be read from the video although it has not ended (reason BROKEN_VIDEO);
           the frames sent before are good.
         """
