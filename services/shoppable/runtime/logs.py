@@ -8,6 +8,24 @@ import structlog
 
 from shoppable.runtime.settings import ServerSettings
 
+# What libraries log as an error, with a traceback, whenever a caller leaves while an answer is being written to it. The
+# call's own record says that it was cancelled.
+_A_CALLER_LEFT = {
+    "grpc._cython.cygrpc": "ExecuteBatchError raised in core by servicer method",
+    "opentelemetry.context": "Failed to detach context",
+}
+
+
+class _Unless(logging.Filter):
+    """Lets records through unless they begin with a text."""
+
+    def __init__(self, beginning: str) -> None:
+        super().__init__()
+        self._beginning = beginning
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(self._beginning)
+
 
 def configure_logs(settings: ServerSettings) -> None:
     """Set up structlog and standard logging for this process. Every record carries the service and the request id."""
@@ -47,3 +65,5 @@ def configure_logs(settings: ServerSettings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+    for name, text in _A_CALLER_LEFT.items():
+        logging.getLogger(name).addFilter(_Unless(text))
