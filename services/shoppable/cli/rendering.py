@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from shoppable.v1 import orchestrator_pb2, product_catalog_pb2, product_matcher_pb2
 
 # product_matcher.proto's MatchDecision; written here as words, so that nothing heavy is imported for them.
-DECISIONS = {0: "", 1: "match", 2: "similar", 3: "not sure"}
+NO_MATCH = 3
+DECISIONS = {0: "", 1: "match", 2: "similar", NO_MATCH: "no match"}
 _DECISION_STYLES = {1: "green", 2: "yellow", 3: "dim"}
 _SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
 _WHOLE_CURRENCIES = frozenset({"JPY", "KRW", "VND", "CLP", "ISK"})
@@ -65,7 +66,9 @@ def objects_table(objects: Iterable[orchestrator_pb2.ShoppableObject]) -> Table:
     table = _table("best view", "object", "in the picture", "product", "price", "decision", "confidence")
     table.columns[4].justify = table.columns[6].justify = "right"
     for thing in objects:
-        best = thing.products[0].product if thing.products else None
+        # The nearest product of one that matches none would only look like an offer.
+        matches = thing.products if thing.decision != NO_MATCH else ()
+        best = matches[0].product if matches else None
         if best is not None:
             product = Text(plain(best.title), style="" if thing.decision == 1 else "dim")
         else:

@@ -6,7 +6,7 @@ import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shoppable.cli.rendering import DECISIONS, money, seconds
+from shoppable.cli.rendering import DECISIONS, NO_MATCH, money, seconds
 from shoppable.cli.report_pictures import embed_file, embed_jpeg
 from shoppable.v1 import orchestrator_pb2, product_matcher_pb2
 
@@ -85,6 +85,9 @@ def read_response(response: orchestrator_pb2.AnnotateVideoResponse, *, title: st
     )
 
 
+_NOTHING_LIKE_IT = "Nothing in the catalogue is like it."
+
+
 def colour(number: int) -> str:
     """Return the colour of the n-th thing."""
     if number < len(_COLOURS):
@@ -95,7 +98,9 @@ def colour(number: int) -> str:
 
 
 def _thing(number: int, thing: orchestrator_pb2.ShoppableObject) -> Thing:
-    products = [_product(match) for match in thing.products[:2]]
+    # The nearest products of a thing that matches none would only look like offers.
+    none = thing.decision == NO_MATCH
+    products = [] if none else [_product(match) for match in thing.products[:2]]
     return Thing(
         number=number,
         label=thing.label,
@@ -110,7 +115,7 @@ def _thing(number: int, thing: orchestrator_pb2.ShoppableObject) -> Thing:
         view=embed_jpeg(thing.best_view.thumbnail.data),
         product=products[0] if products else None,
         runner_up=products[1] if len(products) > 1 else None,
-        problem=thing.match_status.message if thing.HasField("match_status") else "",
+        problem=thing.match_status.message if thing.HasField("match_status") else _NOTHING_LIKE_IT if none else "",
     )
 
 
