@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ class RunningSuite:
     """Addresses and processes of the suite; tests must leave it running and well."""
 
     endpoints: dict[str, str]
-    pids: dict[str, int | None]
+    pid: Callable[[str], int | None]  # of a service, or of "inference", at this moment
     inbox: Path  # a folder whose files the decoder may read by URI
 
 
@@ -45,7 +45,9 @@ def suite(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         try:
             asyncio.run_coroutine_threadsafe(_import(local.endpoints.matcher, samples), loop).result(_START_LIMIT_S)
             names = ("orchestrator", "decoder", "detector", "matcher")
-            yield RunningSuite({name: getattr(local.endpoints, name) for name in names}, local.pids, inbox)
+            yield RunningSuite(
+                {name: getattr(local.endpoints, name) for name in names}, lambda name: local.pids.get(name), inbox
+            )
         finally:
             asyncio.run_coroutine_threadsafe(local.__aexit__(None, None, None), loop).result(_STOP_LIMIT_S)
     finally:

@@ -9,7 +9,7 @@ import pytest
 from shoppable.client import DetectorClient, open_channel
 from shoppable.orchestrator.adapters.detector import DetectorAdapter
 from shoppable.orchestrator.domain import DetectedFrame, Frame, Options
-from shoppable.runtime.errors import DataLossError, ServiceError
+from shoppable.runtime.errors import DataLossError, ServiceError, UnavailableError, to_status
 from shoppable.runtime.server import Assembly, Service, serving
 from shoppable.runtime.settings import ServerSettings
 from shoppable.v1 import common_pb2, object_detector_pb2, object_detector_pb2_grpc
@@ -37,6 +37,25 @@ class Flaky(object_detector_pb2_grpc.ObjectDetectorServiceServicer):
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
             left -= 1
             yield object_detector_pb2.StreamDetectObjectsResponse(frame={"frame_id": request.frame.frame_id})
+
+
+class Tired(object_detector_pb2_grpc.ObjectDetectorServiceServicer):
+    """Cannot look at any frame while `away` holds, as when its Triton is away."""
+
+    def __init__(self, away) -> None:
+        self.away = away
+        self.asked = 0
+
+    async def StreamDetectObjects(self, request_iterator, context):
+        async for request in request_iterator:
+            if request.WhichOneof("request") != "frame":
+                continue
+            self.asked += 1
+            response = object_detector_pb2.StreamDetectObjectsResponse(frame={"frame_id": request.frame.frame_id})
+            if self.away(self.asked):
+                error = UnavailableError("Triton is away", reason="INFERENCE_UNAVAILABLE", retry_after_s=0.05)
+                response.frame.result.status.CopyFrom(to_status(error))
+            yield response
 
 
 class Frames:
@@ -120,3 +139,20 @@ async def test_a_slow_reader_holds_the_frames_back():
         assert frames.drawn <= 3 + 4 + 1 + 4
         await stream.aclose()
     assert frames.closed
+
+
+async def test_frames_wait_while_triton_is_away_for_a_moment():
+    servicer = Tired(lambda asked: 5 <= asked < 20)
+    async with adapter(servicer) as detect:
+        items = [item async for item in detect.detect(Frames(), Options(common_pb2.FrameSampling()))]
+    assert [item.frame.index for item in items] == list(range(FRAMES))
+    assert all(item.failure is None for item in items)
+
+
+async def test_frames_fail_one_by_one_and_fast_once_patience_is_over():
+    servicer = Tired(lambda _: True)
+    async with adapter(servicer, patience_s=0.3) as detect:
+        items = [item async for item in detect.detect(Frames(), Options(common_pb2.FrameSampling()))]
+    assert [item.frame.index for item in items] == list(range(FRAMES))
+    assert all(item.failure is not None for item in items)
+    assert servicer.asked < 3 * FRAMES

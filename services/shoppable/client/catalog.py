@@ -1,6 +1,6 @@
 """Client of the product catalogue."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 
 import grpc
 
@@ -52,7 +52,7 @@ class CatalogClient:
         upserts: AsyncIterable[pb.ProductUpsert],
         *,
         timeout_s: float | None = None,
-    ) -> AsyncIterator[pb.UpsertProductsResponse]:
+    ) -> AsyncGenerator[pb.UpsertProductsResponse, None]:
         """Add and replace products as they come; yields a result for each, and a summary at the end."""
 
         async def requests() -> AsyncIterator[pb.UpsertProductsRequest]:

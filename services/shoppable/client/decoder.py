@@ -1,6 +1,6 @@
 """Client of the frame decoder."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import grpc
 
@@ -25,7 +25,7 @@ class DecoderClient:
 
     def decode(
         self, source: Source, config: frame_decoder_pb2.DecodeFramesConfig, *, timeout_s: float | None = None
-    ) -> AsyncIterator[frame_decoder_pb2.DecodeFramesResponse]:
+    ) -> AsyncGenerator[frame_decoder_pb2.DecodeFramesResponse, None]:
         """Stream a video's frames. The config's own source, if it has one, wins over `source`'s description."""
 
         async def requests() -> AsyncIterator[frame_decoder_pb2.DecodeFramesRequest]:

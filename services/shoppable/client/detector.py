@@ -1,6 +1,6 @@
 """Client of the object detector."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 
 import grpc
 
@@ -33,7 +33,7 @@ class DetectorClient:
         options: object_detector_pb2.DetectionOptions | None = None,
         *,
         timeout_s: float | None = None,
-    ) -> AsyncIterator[object_detector_pb2.StreamDetectObjectsResponse]:
+    ) -> AsyncGenerator[object_detector_pb2.StreamDetectObjectsResponse, None]:
         """Find the objects of frames as they come."""
 
         async def requests() -> AsyncIterator[object_detector_pb2.StreamDetectObjectsRequest]:

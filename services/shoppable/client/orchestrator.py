@@ -1,6 +1,6 @@
 """Client of the orchestrator: a video in, its shoppable objects out."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import grpc
 
@@ -34,7 +34,7 @@ class OrchestratorClient:
         options: orchestrator_pb2.AnnotateOptions | None = None,
         *,
         timeout_s: float | None = None,
-    ) -> AsyncIterator[orchestrator_pb2.StreamAnnotateVideoResponse]:
+    ) -> AsyncGenerator[orchestrator_pb2.StreamAnnotateVideoResponse, None]:
         """Yield the video's info, progress, objects as each is final, and a summary. A Path is uploaded."""
 
         async def requests() -> AsyncIterator[orchestrator_pb2.StreamAnnotateVideoRequest]:

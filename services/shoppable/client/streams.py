@@ -6,7 +6,7 @@ server. Each status is shown to the call's done callbacks before it can be overw
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 import grpc
@@ -27,7 +27,7 @@ async def call_stream(
     requests: AsyncIterator[RequestT],
     *,
     timeout_s: float | None,
-) -> AsyncIterator[ResponseT]:
+) -> AsyncGenerator[ResponseT, None]:
     """Call a method with a stream of requests and yield its answers.
 
     Its errors are ShoppableError; an error of `requests` itself is raised as it is. Who stops reading cancels the call.

@@ -41,11 +41,15 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Assembly]:
             detector=DetectorAdapter(
                 DetectorClient(detector),
                 frames_in_flight=settings.frames_in_flight,
-                patience_s=settings.detector_patience_s,
+                patience_s=settings.patience_s,
                 timeout_s=settings.call_timeout_s,
             ),
             matcher=MatcherAdapter(
-                MatcherClient(matcher), CatalogClient(matcher), jpeg=jpeg, timeout_s=settings.match_timeout_s
+                MatcherClient(matcher),
+                CatalogClient(matcher),
+                jpeg=jpeg,
+                timeout_s=settings.match_timeout_s,
+                patience_s=settings.patience_s,
             ),
         )
         yield Assembly(

@@ -27,8 +27,10 @@ class OrchestratorSettings(ServerSettings):
         3600.0, gt=0, description="seconds that a video may take when the caller sets no deadline"
     )
     match_timeout_s: float = Field(30.0, gt=0, description="seconds that matching one object may take")
-    detector_patience_s: float = Field(
-        15.0, ge=0, description="seconds for which a detector that went away is asked again before the call fails"
+    patience_s: float = Field(
+        15.0,
+        ge=0,
+        description="seconds for which a detector or matcher that is away is asked again before anything fails",
     )
     max_inline_bytes: int = Field(16 * 2**20, ge=2**10, description="largest video sent inline")
 

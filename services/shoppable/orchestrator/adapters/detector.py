@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 
 import grpc
 import structlog
+from google.rpc import status_pb2
 
 from shoppable.client import DetectorClient, ShoppableError
 from shoppable.orchestrator.domain import Box, DetectedFrame, Detection, Frame, Options
@@ -17,6 +18,7 @@ from shoppable.v1 import common_pb2, object_detector_pb2
 _log = structlog.get_logger(__name__)
 _FIELDS = {"config.": "options.", "options.": "options."}
 _RETRY_DELAY_S = 0.25
+_UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 
 class _Window:
@@ -93,42 +95,47 @@ class DetectorAdapter:
     ) -> AsyncGenerator[DetectedFrame | Sequence[common_pb2.ModelVersion], None]:
         """Yield the models once, then each frame with its detections, in order.
 
-        A broken call is made again for `patience_s` after the last answer; unanswered frames go first.
+        A call that breaks, and a frame that the detector cannot look at now, is tried again for `patience_s` after the
+        last good answer; unanswered frames go first. After that the call fails, or the frame, until one succeeds.
         """
         config = object_detector_pb2.DetectionOptions(
-            models=options.detection_models,
-            min_score=options.min_detection_score,
-            categories=options.categories,
+            models=options.detection_models, min_score=options.min_detection_score, categories=options.categories
         )
         window = _Window(frames, self._frames_in_flight)
         loop = asyncio.get_running_loop()
-        last_answer = loop.time()
+        last_good = loop.time()
         models_known = False
         try:
             while True:
+                call = self._client.stream_detect(window.requests(), config, timeout_s=remaining_s(self._timeout_s))
                 try:
-                    async for response in self._client.stream_detect(
-                        window.requests(), config, timeout_s=remaining_s(self._timeout_s)
-                    ):
-                        if response.WhichOneof("response") == "models":
-                            if not models_known:
-                                models_known = True
-                                yield tuple(response.models.models)
-                            continue
-                        frame = await window.answered(response.frame.frame_id)
-                        last_answer = loop.time()
-                        yield _detected(frame, response.frame.result)
+                    async with contextlib.aclosing(call) as responses:
+                        async for response in responses:
+                            if response.WhichOneof("response") == "models":
+                                if not models_known:
+                                    models_known = True
+                                    yield tuple(response.models.models)
+                                continue
+                            result = response.frame.result
+                            if not result.HasField("status"):
+                                last_good = loop.time()
+                            elif _may_pass(result.status) and loop.time() - last_good < self._patience_s:
+                                raise ShoppableError.from_status(result.status)
+                            yield _detected(await window.answered(response.frame.frame_id), result)
                     break
                 except ShoppableError as error:
-                    gone = error.code is grpc.StatusCode.UNAVAILABLE
-                    if not gone or loop.time() - last_answer > self._patience_s:
+                    if error.code is not _UNAVAILABLE or loop.time() - last_good >= self._patience_s:
                         raise upstream_error(error, "object detector", fields=_FIELDS) from error
-                    _log.warning("the detector went away; asking again", reason=error.reason)
-                    await asyncio.sleep(_RETRY_DELAY_S)
+                    _log.warning("the detector is away; asking again", reason=error.reason)
+                    await asyncio.sleep(error.retry_after_s or _RETRY_DELAY_S)
             if window.failure:
                 raise window.failure
         finally:
             await window.close()
+
+
+def _may_pass(status: status_pb2.Status) -> bool:
+    return bool(status.code == _UNAVAILABLE.value[0])
 
 
 def _detected(frame: Frame, result: object_detector_pb2.ImageDetections) -> DetectedFrame:

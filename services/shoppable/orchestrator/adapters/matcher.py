@@ -1,8 +1,10 @@
 """The product matcher and its catalogue, through our own client."""
 
+import asyncio
 from collections.abc import Sequence
 
 import grpc
+import structlog
 
 from shoppable.client import CatalogClient, MatcherClient, ShoppableError
 from shoppable.orchestrator.domain import Decision, MatchOptions, MatchOutcome, View
@@ -11,6 +13,7 @@ from shoppable.runtime.call import remaining_s
 from shoppable.runtime.images import raw_image, write_jpeg
 from shoppable.v1 import product_catalog_pb2, product_matcher_pb2
 
+_log = structlog.get_logger(__name__)
 _CHECK_TIMEOUT_S = 10.0
 _JPEG_QUALITY = 92
 # Field paths of the matcher's requests, and what they are called in ours.
@@ -30,16 +33,24 @@ _FATAL = {
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.PERMISSION_DENIED,
 }
+# Failures that may pass.
+_PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
+_RETRY_DELAY_S = 0.25
 
 
 class MatcherAdapter:
     """A ProductMatcher."""
 
-    def __init__(self, matcher: MatcherClient, catalog: CatalogClient, *, jpeg: bool, timeout_s: float) -> None:
+    def __init__(
+        self, matcher: MatcherClient, catalog: CatalogClient, *, jpeg: bool, timeout_s: float, patience_s: float
+    ) -> None:
         self._matcher = matcher
         self._catalog = catalog
         self._jpeg = jpeg
         self._timeout_s = timeout_s
+        self._patience_s = patience_s
+        # Shared by all videos: once patience is over, each further thing fails at once until the matcher is well again.
+        self._away_since: float | None = None
 
     async def check(self, options: MatchOptions) -> None:
         """Raise if the catalogue or the filter cannot be used; pass if the matcher cannot be asked now."""
@@ -75,14 +86,12 @@ class MatcherAdapter:
             include_embeddings=True,
         )
         try:
-            answer = await self._matcher.match(request, timeout_s=remaining_s(self._timeout_s))
+            answer = await self._ask(request)
         except ShoppableError as error:
             if error.code in _FATAL:
                 raise upstream_error(error, "product matcher", fields=_FIELDS) from error
             return MatchOutcome(failure=as_status(error, "product matcher"))
         result = answer.results[0]
-        if result.HasField("status"):
-            return MatchOutcome(failure=result.status)
         return MatchOutcome(
             products=tuple(result.products),
             decision=Decision(result.decision),
@@ -90,6 +99,28 @@ class MatcherAdapter:
             catalog_revision=answer.catalog_revision,
             embedder=answer.embedder,
         )
+
+    async def _ask(
+        self, request: product_matcher_pb2.MatchProductsRequest
+    ) -> product_matcher_pb2.MatchProductsResponse:
+        """Ask about one thing; again, while the matcher is away or full, for `patience_s` since it was last well."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                answer = await self._matcher.match(request, timeout_s=remaining_s(self._timeout_s))
+                if answer.results[0].HasField("status"):
+                    raise ShoppableError.from_status(answer.results[0].status)
+            except ShoppableError as error:
+                if error.code not in _PASSING:
+                    raise
+                self._away_since = self._away_since or loop.time()
+                if loop.time() - self._away_since >= self._patience_s:
+                    raise
+                _log.warning("the matcher is away; asking again", reason=error.reason)
+                await asyncio.sleep(error.retry_after_s or _RETRY_DELAY_S)
+            else:
+                self._away_since = None
+                return answer
 
     def _view(self, look: View | product_matcher_pb2.Embedding) -> product_matcher_pb2.MatchView:
         if isinstance(look, product_matcher_pb2.Embedding):
