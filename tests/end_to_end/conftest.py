@@ -13,6 +13,7 @@ from shoppable.local.suite import LocalSuite, SuiteOptions
 from shoppable.local.triton_requirements import Host, TritonRequirementError, find_triton
 from shoppable.v1 import product_catalog_pb2
 from support.catalogs import CATALOG, sample_upserts
+from support.span_collector import SpanCollector
 
 _START_LIMIT_S = 120
 _STOP_LIMIT_S = 60
@@ -25,6 +26,8 @@ class RunningSuite:
     endpoints: dict[str, str]
     pid: Callable[[str], int | None]  # of a service, or of "inference", at this moment
     inbox: Path  # a folder whose files the decoder may read by URI
+    logs: Path
+    collector: SpanCollector  # where all services send their traces
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +38,9 @@ def suite(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     except TritonRequirementError as error:
         pytest.skip(str(error))
     folder, inbox = tmp_path_factory.mktemp("suite"), tmp_path_factory.mktemp("inbox")
+    collector = SpanCollector()
+    environment = pytest.MonkeyPatch()
+    environment.setenv("SHOPPABLE_OTLP_ENDPOINT", f"http://{collector.address}")
     options = SuiteOptions(data_folder=folder / "data", log_folder=folder / "logs", file_roots=(samples, inbox))
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="suite", daemon=True)
@@ -46,7 +52,11 @@ def suite(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
             asyncio.run_coroutine_threadsafe(_import(local.endpoints.matcher, samples), loop).result(_START_LIMIT_S)
             names = ("orchestrator", "decoder", "detector", "matcher")
             yield RunningSuite(
-                {name: getattr(local.endpoints, name) for name in names}, lambda name: local.pids.get(name), inbox
+                {name: getattr(local.endpoints, name) for name in names},
+                lambda name: local.pids.get(name),
+                inbox,
+                folder / "logs",
+                collector,
             )
         finally:
             asyncio.run_coroutine_threadsafe(local.__aexit__(None, None, None), loop).result(_STOP_LIMIT_S)
@@ -54,6 +64,8 @@ def suite(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+        environment.undo()
+        collector.stop()
 
 
 async def _import(address: str, samples: Path) -> None:

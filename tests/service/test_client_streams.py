@@ -8,9 +8,8 @@ import pytest
 from shoppable.client import DecoderClient, ShoppableError, open_channel
 from shoppable.runtime.errors import InvalidRequestError, Violation
 from shoppable.runtime.interceptors import outgoing
-from shoppable.runtime.server import Assembly, Service, serving
-from shoppable.runtime.settings import ServerSettings
 from shoppable.v1 import frame_decoder_pb2, frame_decoder_pb2_grpc
+from support.scripted import scripted
 
 
 class Choosy(frame_decoder_pb2_grpc.FrameDecoderServiceServicer):
@@ -35,20 +34,8 @@ async def endless_upload():
 
 @contextlib.asynccontextmanager
 async def connected(servicer: Choosy, interceptors):
-    @contextlib.asynccontextmanager
-    async def build(_settings):
-        yield Assembly(
-            [
-                Service(
-                    frame_decoder_pb2.DESCRIPTOR.services_by_name["FrameDecoderService"],
-                    frame_decoder_pb2_grpc.add_FrameDecoderServiceServicer_to_server,
-                    servicer,
-                )
-            ]
-        )
-
     async with (
-        serving(ServerSettings(), build) as (_, address),
+        scripted("FrameDecoderService", servicer) as (_, address),
         open_channel(address, interceptors=interceptors) as own,
     ):
         yield DecoderClient(own)

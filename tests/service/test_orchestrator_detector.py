@@ -10,9 +10,8 @@ from shoppable.client import DetectorClient, open_channel
 from shoppable.orchestrator.adapters.detector import DetectorAdapter
 from shoppable.orchestrator.domain import DetectedFrame, Frame, Options
 from shoppable.runtime.errors import DataLossError, ServiceError, UnavailableError, to_status
-from shoppable.runtime.server import Assembly, Service, serving
-from shoppable.runtime.settings import ServerSettings
 from shoppable.v1 import common_pb2, object_detector_pb2, object_detector_pb2_grpc
+from support.scripted import scripted
 
 FRAMES = 30
 
@@ -77,19 +76,7 @@ class Frames:
 
 @contextlib.asynccontextmanager
 async def adapter(servicer: Flaky, *, patience_s: float = 10.0):
-    @contextlib.asynccontextmanager
-    async def build(_settings):
-        yield Assembly(
-            [
-                Service(
-                    object_detector_pb2.DESCRIPTOR.services_by_name["ObjectDetectorService"],
-                    object_detector_pb2_grpc.add_ObjectDetectorServiceServicer_to_server,
-                    servicer,
-                )
-            ]
-        )
-
-    async with serving(ServerSettings(), build) as (_, address), open_channel(address) as channel:
+    async with scripted("ObjectDetectorService", servicer) as (_, address), open_channel(address) as channel:
         yield DetectorAdapter(DetectorClient(channel), frames_in_flight=4, patience_s=patience_s, timeout_s=30)
 
 

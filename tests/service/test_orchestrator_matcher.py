@@ -10,9 +10,8 @@ from shoppable.client import CatalogClient, MatcherClient, open_channel
 from shoppable.orchestrator.adapters.matcher import MatcherAdapter
 from shoppable.orchestrator.domain import Decision, MatchOptions
 from shoppable.runtime.errors import NotFoundError, ServiceError, UnavailableError, to_status
-from shoppable.runtime.server import Assembly, Service, serving
-from shoppable.runtime.settings import ServerSettings
 from shoppable.v1 import product_matcher_pb2, product_matcher_pb2_grpc
+from support.scripted import scripted
 
 LOOKS = [product_matcher_pb2.Embedding(values=[1.0])]
 OPTIONS = MatchOptions("catalogs/c")
@@ -42,19 +41,7 @@ def away(_asked: int) -> ServiceError:
 
 @contextlib.asynccontextmanager
 async def adapter(servicer: Moody, *, patience_s: float = 10.0):
-    @contextlib.asynccontextmanager
-    async def build(_settings):
-        yield Assembly(
-            [
-                Service(
-                    product_matcher_pb2.DESCRIPTOR.services_by_name["ProductMatcherService"],
-                    product_matcher_pb2_grpc.add_ProductMatcherServiceServicer_to_server,
-                    servicer,
-                )
-            ]
-        )
-
-    async with serving(ServerSettings(), build) as (_, address), open_channel(address) as channel:
+    async with scripted("ProductMatcherService", servicer) as (_, address), open_channel(address) as channel:
         yield MatcherAdapter(
             MatcherClient(channel), CatalogClient(channel), jpeg=False, timeout_s=10, patience_s=patience_s
         )

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +21,9 @@ from shoppable.client import DecoderClient, ShoppableError, open_channel
 from shoppable.runtime.call import Call, current_request_id, remaining_s
 from shoppable.runtime.call import serving as as_if_in
 from shoppable.runtime.interceptors import outgoing
-from shoppable.runtime.server import Assembly, Server, Service, serving
-from shoppable.runtime.settings import ServerSettings
+from shoppable.runtime.server import Server
 from shoppable.v1 import common_pb2, frame_decoder_pb2, frame_decoder_pb2_grpc, server_info_pb2, server_info_pb2_grpc
+from support.scripted import scripted
 
 NAME = "shoppable.v1.FrameDecoderService"
 PROBE = f"/{NAME}/ProbeVideo"
@@ -72,21 +73,11 @@ class Served(NamedTuple):
 async def served(**settings):
     servicer = Obedient()
 
-    @contextlib.asynccontextmanager
-    async def build(_settings):
-        yield Assembly(
-            [
-                Service(
-                    frame_decoder_pb2.DESCRIPTOR.services_by_name["FrameDecoderService"],
-                    frame_decoder_pb2_grpc.add_FrameDecoderServiceServicer_to_server,
-                    servicer,
-                    servicer.check,
-                )
-            ]
-        )
-
     async with (
-        serving(ServerSettings(health_interval_s=0.05, **settings), build) as (server, address),
+        scripted("FrameDecoderService", servicer, ready=servicer.check, **({"health_interval_s": 0.05} | settings)) as (
+            server,
+            address,
+        ),
         grpc.aio.insecure_channel(address) as channel,
     ):
         yield Served(servicer, channel, server, address)
@@ -245,33 +236,65 @@ async def test_a_client_gets_its_error_with_fields():
         assert caught.value.reason == "INTERNAL"
 
 
-def test_a_caller_that_leaves_in_the_middle_of_an_answer_is_one_line_of_log(tmp_path: Path, samples: Path):
-    address = tmp_path / "address"
+@contextlib.contextmanager
+def decoder_process(folder: Path, samples: Path):
+    """A decoder in a process of its own: yields its address and a function that ends it and returns its log."""
+    address = folder / "address"
     process = subprocess.Popen(
         [
             sys.executable, "-m", "shoppable.decoder", "--port", "0", "--address-file", str(address),
-            "--file-roots", str(samples),
+            "--file-roots", str(samples), "--metrics-port", "0",
         ],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
-    async def leave() -> None:
-        await until(address.exists, 30)
+    def end() -> list[dict]:
+        os.kill(process.pid, signal.SIGTERM)
+        return [json.loads(line) for line in process.communicate(timeout=20)[1].splitlines()]
+
+    try:
+        asyncio.run(until(address.exists, 30))
+        yield address.read_text(), process, end
+    finally:
+        process.kill()
+
+
+def test_a_caller_that_leaves_in_the_middle_of_an_answer_is_one_line_of_log(tmp_path: Path, samples: Path):
+    async def leave(address: str) -> None:
         config = frame_decoder_pb2.DecodeFramesConfig(sampling=common_pb2.FrameSampling(every_nth_frame=1))
-        async with open_channel(address.read_text()) as channel:
+        async with open_channel(address) as channel:
             frames = DecoderClient(channel).decode((samples / "film.mp4").as_uri(), config)
             await anext(frames)
             await frames.aclose()
 
-    try:
-        asyncio.run(leave())
-        os.kill(process.pid, signal.SIGTERM)
-        _, log = process.communicate(timeout=20)
-    finally:
-        process.kill()
-    records = [json.loads(line) for line in log.splitlines()]
+    with decoder_process(tmp_path, samples) as (address, _, end):
+        asyncio.run(leave(address))
+        records = end()
     assert [record["code"] for record in records if record["event"] == "call ended"] == ["CANCELLED"]
     assert {record["level"] for record in records} == {"info"}
+
+
+def test_metrics_count_calls_by_their_code(tmp_path: Path, samples: Path):
+    async def call_twice(address: str) -> None:
+        async with open_channel(address) as channel:
+            client = DecoderClient(channel)
+            await client.probe(common_pb2.VideoSource(uri=(samples / "film.mp4").as_uri()))
+            with pytest.raises(ShoppableError):
+                await client.probe(common_pb2.VideoSource(uri=(samples / "no.mp4").as_uri()))
+
+    with decoder_process(tmp_path, samples) as (address, process, _):
+        listening = next(record for record in map(json.loads, process.stderr) if record["event"] == "listening")
+        asyncio.run(call_twice(address))
+
+        def counted() -> str:
+            with urllib.request.urlopen(f"http://127.0.0.1:{listening['metrics_port']}/metrics", timeout=10) as answer:
+                return answer.read().decode()
+
+        # A call is counted when it is over on the server, which may be after its caller has the answer.
+        labels = f'method="ProbeVideo",service="{NAME}"'
+        wanted = [f'shoppable_calls_total{{code="{code}",{labels}}} 1.0' for code in ("OK", "NOT_FOUND")]
+        wanted.append(f"shoppable_calls_in_work{{{labels}}} 0.0")
+        asyncio.run(until(lambda: all(line in counted() for line in wanted)))
 
 
 def test_a_wrong_setting_ends_the_process_with_one_line():

@@ -1,0 +1,74 @@
+"""What an operator sees of one call: its trace and its log records, through all services."""
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import pytest
+
+from shoppable.v1 import common_pb2, orchestrator_pb2, orchestrator_pb2_grpc
+from support.catalogs import CATALOG
+
+REQUEST_ID = "telemetry-of-one-film"
+PACKAGE = "/shoppable.v1."
+# Who calls whom, by the name of the span that the called service makes.
+EDGES = {
+    ("shoppable-orchestrator", "shoppable-decoder", "FrameDecoderService/DecodeFrames"),
+    ("shoppable-orchestrator", "shoppable-detector", "ObjectDetectorService/StreamDetectObjects"),
+    ("shoppable-orchestrator", "shoppable-matcher", "ProductMatcherService/MatchProducts"),
+}
+LIMIT_S = 30
+
+
+async def annotate(suite, samples: Path) -> None:
+    async with grpc.aio.insecure_channel(suite.endpoints["orchestrator"]) as channel:
+        await orchestrator_pb2_grpc.OrchestratorServiceStub(channel).AnnotateVideo(
+            orchestrator_pb2.AnnotateVideoRequest(
+                source=common_pb2.VideoSource(uri=(samples / "film.mp4").as_uri()),
+                options=orchestrator_pb2.AnnotateOptions(catalog=CATALOG, end_time={"seconds": 2}),
+            ),
+            metadata=[("x-request-id", REQUEST_ID)],
+            timeout=60,
+        )
+
+
+@pytest.fixture(scope="module")
+def called(suite, samples: Path):
+    asyncio.run(annotate(suite, samples))
+    return suite
+
+
+async def until(condition):
+    async with asyncio.timeout(LIMIT_S):
+        while not (met := condition()):
+            await asyncio.sleep(0.1)
+    return met
+
+
+async def test_one_trace_goes_through_all_services(called):
+    def edges() -> set[tuple[str, str, str]]:
+        spans = list(called.collector.spans())
+        roots = {span.trace for span in spans if span.name.endswith("OrchestratorService/AnnotateVideo")}
+        by_id = {span.id: span for span in spans if span.trace in roots}
+        # A call is two spans: the caller's and, below it, the called service's.
+        return {
+            (by_id[span.parent].app, span.app, span.name.removeprefix(PACKAGE))
+            for span in by_id.values()
+            if span.parent in by_id and by_id[span.parent].app != span.app
+        }
+
+    await until(lambda: edges() >= EDGES)
+
+
+async def test_the_request_id_is_in_the_log_of_every_service(called):
+    def apps() -> set[str]:
+        return {
+            path.stem
+            for path in called.logs.glob("*.log")
+            if any(
+                "call ended" in line and f"request_id={REQUEST_ID}" in line
+                for line in path.read_text(errors="replace").splitlines()
+            )
+        }
+
+    await until(lambda: apps() == {"orchestrator", "decoder", "detector", "matcher"})
