@@ -64,6 +64,7 @@ def film(samples: Path) -> common_pb2.VideoSource:
         (Options(start_time=Duration(seconds=3), end_time=Duration(seconds=3)), {"options.end_time"}),
         (Options(sampling=common_pb2.FrameSampling(every_nth_frame=0)), {"options.sampling.every_nth_frame"}),
         (Options(max_objects=0), {"options.max_objects"}),
+        (Options(catalog="not a name"), {"options.catalog"}),
         (Options(categories=["nothing-like-it"]), {"options.categories[0]"}),
         (
             Options(
@@ -77,7 +78,7 @@ def film(samples: Path) -> common_pb2.VideoSource:
             {"options.catalog"},
         ),
     ],
-    ids=["six", "end before start", "empty span", "every 0th", "none wanted", "category", "filter", "no catalogue"],
+    ids=["six", "end before start", "empty span", "every 0th", "none wanted", "name", "category", "filter", "no catalogue"],
 )  # fmt: skip
 async def test_bad_options_are_named_all_at_once(suite, samples: Path, options, fields):
     error = await refusal(suite, film(samples), options)
@@ -97,6 +98,12 @@ async def test_what_does_not_exist_is_not_found_and_named(suite, samples: Path, 
     error = await refusal(suite, film(samples), options)
     assert error.code is Code.NOT_FOUND
     assert (error.resource_type, error.resource_name) == resource
+
+
+async def test_a_revision_that_is_not_reached_is_a_failed_precondition(suite, samples: Path):
+    error = await refusal(suite, film(samples), Options(catalog=CATALOG, min_catalog_revision=10**15))
+    assert error.code is Code.FAILED_PRECONDITION
+    assert error.reason == "REVISION_NOT_REACHED"
 
 
 async def test_a_file_that_is_missing_outside_or_behind_a_link_is_refused(suite, samples: Path, tmp_path: Path):

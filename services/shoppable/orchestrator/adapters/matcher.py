@@ -19,8 +19,8 @@ _JPEG_QUALITY = 92
 # Field paths of the matcher's requests, and what they are called in ours.
 _FIELDS = {
     "filter": "options.product_filter",
-    "parent": "options.catalog",
     "catalog": "options.catalog",
+    "name": "options.catalog",
     "max_products": "options.max_products_per_object",
     "min_confidence": "options.min_product_confidence",
     "match_confidence": "options.match_confidence",
@@ -53,15 +53,16 @@ class MatcherAdapter:
         self._away_since: float | None = None
 
     async def check(self, options: MatchOptions) -> None:
-        """Raise if the catalogue or the filter cannot be used; pass if the matcher cannot be asked now."""
+        """Raise if the catalogue, filter or revision cannot be used; pass if the matcher cannot be asked now.
+
+        The matcher judges them by a search for something that no picture looks like, which needs no inference.
+        """
         try:
-            async for _ in self._catalog.list_products(
-                options.catalog,
-                product_filter=options.product_filter,
-                page_size=1,
-                timeout_s=remaining_s(_CHECK_TIMEOUT_S),
-            ):
-                break
+            catalog = await self._catalog.get_catalog(options.catalog, timeout_s=remaining_s(_CHECK_TIMEOUT_S))
+            nothing = product_matcher_pb2.Embedding(
+                model=catalog.embedder, values=[1.0, *[0.0] * (catalog.embedding_size - 1)]
+            )
+            await self._matcher.match(_request([nothing], "", options), timeout_s=remaining_s(self._timeout_s))
         except ShoppableError as error:
             if error.code in _FATAL:
                 raise upstream_error(error, "product matcher", fields=_FIELDS) from error
@@ -73,18 +74,7 @@ class MatcherAdapter:
         options: MatchOptions,
     ) -> MatchOutcome:
         """Return what a thing may be, by its views or by their embeddings."""
-        request = product_matcher_pb2.MatchProductsRequest(
-            catalog=options.catalog,
-            queries=[
-                product_matcher_pb2.MatchQuery(views=[self._view(look) for look in looks], category_hint=category)
-            ],
-            filter=options.product_filter or product_catalog_pb2.ProductFilter(),
-            max_products=options.max_products,
-            min_confidence=options.min_confidence,
-            match_confidence=options.match_confidence,
-            min_revision=options.min_revision,
-            include_embeddings=True,
-        )
+        request = _request(looks, category, options, jpeg=self._jpeg)
         try:
             answer = await self._ask(request)
         except ShoppableError as error:
@@ -122,8 +112,29 @@ class MatcherAdapter:
                 self._away_since = None
                 return answer
 
-    def _view(self, look: View | product_matcher_pb2.Embedding) -> product_matcher_pb2.MatchView:
-        if isinstance(look, product_matcher_pb2.Embedding):
-            return product_matcher_pb2.MatchView(embedding=look)
-        image = write_jpeg(look.crop, quality=_JPEG_QUALITY) if self._jpeg else raw_image(look.crop)
-        return product_matcher_pb2.MatchView(image=image)
+
+def _request(
+    looks: Sequence[View] | Sequence[product_matcher_pb2.Embedding],
+    category: str,
+    options: MatchOptions,
+    *,
+    jpeg: bool = False,
+) -> product_matcher_pb2.MatchProductsRequest:
+    views = [_view(look, jpeg=jpeg) for look in looks]
+    return product_matcher_pb2.MatchProductsRequest(
+        catalog=options.catalog,
+        queries=[product_matcher_pb2.MatchQuery(views=views, category_hint=category)],
+        filter=options.product_filter or product_catalog_pb2.ProductFilter(),
+        max_products=options.max_products,
+        min_confidence=options.min_confidence,
+        match_confidence=options.match_confidence,
+        min_revision=options.min_revision,
+        include_embeddings=True,
+    )
+
+
+def _view(look: View | product_matcher_pb2.Embedding, *, jpeg: bool) -> product_matcher_pb2.MatchView:
+    if isinstance(look, product_matcher_pb2.Embedding):
+        return product_matcher_pb2.MatchView(embedding=look)
+    image = write_jpeg(look.crop, quality=_JPEG_QUALITY) if jpeg else raw_image(look.crop)
+    return product_matcher_pb2.MatchView(image=image)
