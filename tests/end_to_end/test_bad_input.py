@@ -78,7 +78,7 @@ def film(samples: Path) -> common_pb2.VideoSource:
             {"options.catalog"},
         ),
     ],
-    ids=["six", "end before start", "empty span", "every 0th", "none wanted", "name", "category", "filter", "no catalogue"],
+    ids=["six", "end first", "empty span", "every 0th", "none wanted", "name", "category", "filter", "no catalogue"],
 )  # fmt: skip
 async def test_bad_options_are_named_all_at_once(suite, samples: Path, options, fields):
     error = await refusal(suite, film(samples), options)
