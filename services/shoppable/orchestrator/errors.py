@@ -52,7 +52,7 @@ def upstream_error(error: ShoppableError, service: str, *, fields: dict[str, str
             retry_after_s=error.retry_after_s or 1.0,
         )
     if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineExceededError()
+        return DeadlineExceededError(error.message, reason=error.reason) if error.reason else DeadlineExceededError()
     if error.code in _TEXT_ERRORS:
         return _TEXT_ERRORS[error.code](error.message, reason=error.reason or error.code.name)
     if error.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}:

@@ -171,8 +171,10 @@ class DeadlineExceededError(ServiceError):
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
 
-    def __init__(self, message: str = "the deadline passed before the work was done") -> None:
-        super().__init__(message, reason="DEADLINE_EXCEEDED")
+    def __init__(
+        self, message: str = "the deadline passed before the work was done", *, reason: str = "DEADLINE_EXCEEDED"
+    ) -> None:
+        super().__init__(message, reason=reason)
 
 
 def to_status(error: ServiceError) -> status_pb2.Status:
