@@ -137,9 +137,20 @@ async def test_frames_wait_while_triton_is_away_for_a_moment():
 
 
 async def test_frames_fail_one_by_one_and_fast_once_patience_is_over():
-    servicer = Tired(lambda _: True)
+    servicer = Tired(lambda asked: asked > 3)
     async with adapter(servicer, patience_s=0.3) as detect:
         items = [item async for item in detect.detect(Frames(), Options(common_pb2.FrameSampling()))]
     assert [item.frame.index for item in items] == list(range(FRAMES))
-    assert all(item.failure is not None for item in items)
+    assert [item.failure is None for item in items] == [True] * 3 + [False] * (FRAMES - 3)
     assert servicer.asked < 3 * FRAMES
+
+
+async def test_a_triton_that_is_away_from_the_first_frame_on_is_an_error_at_once():
+    frames = Frames()
+    async with adapter(Tired(lambda _: True), patience_s=60) as detect:
+        with pytest.raises(ServiceError) as caught:
+            async for _ in detect.detect(frames, Options(common_pb2.FrameSampling())):
+                pass
+    assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+    assert caught.value.reason == "INFERENCE_UNAVAILABLE"
+    assert frames.drawn < FRAMES

@@ -37,6 +37,7 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Assembly]:
                 DecoderClient(decoder),
                 output_format=common_pb2.IMAGE_FORMAT_JPEG if jpeg else common_pb2.IMAGE_FORMAT_RGB24,
                 timeout_s=settings.call_timeout_s,
+                patience_s=settings.patience_s,
             ),
             detector=DetectorAdapter(
                 DetectorClient(detector),

@@ -30,7 +30,7 @@ class OrchestratorSettings(ServerSettings):
     patience_s: float = Field(
         15.0,
         ge=0,
-        description="seconds for which a detector or matcher that is away is asked again before anything fails",
+        description="seconds for which a service that is away is asked again before anything fails",
     )
     max_inline_bytes: int = Field(16 * 2**20, ge=2**10, description="largest video sent inline")
 

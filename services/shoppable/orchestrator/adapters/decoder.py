@@ -1,7 +1,11 @@
-"""The frame decoder, through our own client."""
+"""The frame decoder, through our own client; one that goes away is asked to go on where it stopped."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable
 
+import grpc
+import structlog
 from google.protobuf.duration_pb2 import Duration
 
 from shoppable.client import DecoderClient, ShoppableError
@@ -10,24 +14,36 @@ from shoppable.orchestrator.errors import upstream_error
 from shoppable.runtime.call import remaining_s
 from shoppable.v1 import common_pb2, frame_decoder_pb2
 
+_log = structlog.get_logger(__name__)
 # Field paths of the decoder's request, and what they are called in ours.
 _FIELDS = {"config.source": "source", "config.": "options."}
+_RETRY_DELAY_S = 0.25
 
 
 class DecoderAdapter:
     """A FrameSource."""
 
     def __init__(
-        self, client: DecoderClient, *, output_format: common_pb2.ImageFormat.ValueType, timeout_s: float
+        self,
+        client: DecoderClient,
+        *,
+        output_format: common_pb2.ImageFormat.ValueType,
+        timeout_s: float,
+        patience_s: float,
     ) -> None:
         self._client = client
         self._format = output_format
         self._timeout_s = timeout_s
+        self._patience_s = patience_s
 
     async def decode(
         self, source: common_pb2.VideoSource, chunks: AsyncIterable[bytes], options: Options
     ) -> AsyncGenerator[common_pb2.VideoInfo | Frame | DecodeSummary, None]:
-        """Yield the video's info, its sampled frames, and a summary."""
+        """Yield the video's info, its sampled frames, and a summary.
+
+        If the decoder goes away it is asked, for `patience_s`, to go on after the last frame that it gave. Not so for
+        an upload: its bytes have passed through and are gone. One that was away from the first is an error at once.
+        """
         config = frame_decoder_pb2.DecodeFramesConfig(
             source=source,
             sampling=options.sampling,
@@ -36,20 +52,40 @@ class DecoderAdapter:
             longest_side=options.longest_side,
             output_format=self._format,
         )
-        try:
-            async for response in self._client.decode(chunks, config, timeout_s=remaining_s(self._timeout_s)):
-                match response.WhichOneof("response"):
-                    case "video":
-                        yield response.video
-                    case "frame":
-                        frame = response.frame
-                        yield Frame(frame.index, _seconds(frame.time), frame.image, frame.scene_cut)
-                    case "summary":
-                        summary = response.summary
-                        end = _seconds(summary.end_time) if summary.HasField("end_time") else None
-                        yield DecodeSummary(summary.damaged_packets, summary.truncated, end)
-        except ShoppableError as error:
-            raise upstream_error(error, "frame decoder", fields=_FIELDS) from error
+        loop = asyncio.get_running_loop()
+        last_sign = loop.time()
+        latest: Duration | None = None  # time of the latest frame
+        count = 0
+        while True:
+            call = self._client.decode(chunks, config, timeout_s=remaining_s(self._timeout_s))
+            try:
+                async with contextlib.aclosing(call) as responses:
+                    async for response in responses:
+                        last_sign = loop.time()
+                        match response.WhichOneof("response"):
+                            case "video" if latest is None:
+                                yield response.video
+                            case "frame" if latest is None or _seconds(response.frame.time) > _seconds(latest):
+                                frame, latest = response.frame, response.frame.time
+                                yield Frame(count, _seconds(frame.time), frame.image, frame.scene_cut)
+                                count += 1
+                            case "summary":
+                                yield _summary(response.summary)
+            except ShoppableError as error:
+                may_pass = error.code is grpc.StatusCode.UNAVAILABLE and source.WhichOneof("source") != "upload"
+                if latest is None or not may_pass or loop.time() - last_sign >= self._patience_s:
+                    raise upstream_error(error, "frame decoder", fields=_FIELDS) from error
+                _log.warning("the decoder is away; asking it to go on", frames=count, reason=error.reason)
+                await asyncio.sleep(error.retry_after_s or _RETRY_DELAY_S)
+                # The latest frame comes once more and is left out: it tells the decoder whether a cut follows.
+                config.start_time.CopyFrom(latest)
+            else:
+                return
+
+
+def _summary(summary: frame_decoder_pb2.DecodeSummary) -> DecodeSummary:
+    end_s = _seconds(summary.end_time) if summary.HasField("end_time") else None
+    return DecodeSummary(summary.damaged_packets, summary.truncated, end_s)
 
 
 def _duration(seconds: float | None) -> Duration | None:

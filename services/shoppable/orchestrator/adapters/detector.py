@@ -96,14 +96,15 @@ class DetectorAdapter:
         """Yield the models once, then each frame with its detections, in order.
 
         A call that breaks, and a frame that the detector cannot look at now, is tried again for `patience_s` after the
-        last good answer; unanswered frames go first. After that the call fails, or the frame, until one succeeds.
+        last good answer; unanswered frames go first. After that the call fails, or the frame, until one succeeds. A
+        detector that was away from the first is an error at once.
         """
         config = object_detector_pb2.DetectionOptions(
             models=options.detection_models, min_score=options.min_detection_score, categories=options.categories
         )
         window = _Window(frames, self._frames_in_flight)
         loop = asyncio.get_running_loop()
-        last_good = loop.time()
+        last_good: float | None = None
         models_known = False
         try:
             while True:
@@ -119,12 +120,12 @@ class DetectorAdapter:
                             result = response.frame.result
                             if not result.HasField("status"):
                                 last_good = loop.time()
-                            elif _may_pass(result.status) and loop.time() - last_good < self._patience_s:
+                            elif _may_pass(result.status) and not self._is_over(last_good):
                                 raise ShoppableError.from_status(result.status)
                             yield _detected(await window.answered(response.frame.frame_id), result)
                     break
                 except ShoppableError as error:
-                    if error.code is not _UNAVAILABLE or loop.time() - last_good >= self._patience_s:
+                    if error.code is not _UNAVAILABLE or last_good is None or self._is_over(last_good):
                         raise upstream_error(error, "object detector", fields=_FIELDS) from error
                     _log.warning("the detector is away; asking again", reason=error.reason)
                     await asyncio.sleep(error.retry_after_s or _RETRY_DELAY_S)
@@ -132,6 +133,10 @@ class DetectorAdapter:
                 raise window.failure
         finally:
             await window.close()
+
+    def _is_over(self, last_good: float | None) -> bool:
+        """Return whether patience is over, which it is not before there was a good answer."""
+        return last_good is not None and asyncio.get_running_loop().time() - last_good >= self._patience_s
 
 
 def _may_pass(status: status_pb2.Status) -> bool:
