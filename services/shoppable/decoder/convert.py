@@ -166,6 +166,10 @@ def video_info_of(facts: VideoFacts) -> common_pb2.VideoInfo:
             for stream in facts.streams
         ],
         size_bytes=facts.size_bytes,
+        color_transfer=facts.color_transfer,
+        hdr=facts.hdr,
+        interlaced=facts.interlaced,
+        stream_index=facts.stream_index,
     )
 
 

@@ -110,6 +110,10 @@ class VideoFacts:
     average_frame_rate: float | None
     frame_count: int | None
     pixel_format: str
+    color_transfer: str  # empty if not stated
+    hdr: bool
+    interlaced: bool
+    stream_index: int  # of the chosen stream in `streams`
     streams: tuple[StreamFacts, ...]
     size_bytes: int
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from shoppable.decoder.adapters.frames import DecodedFrame
 from shoppable.decoder.adapters.opening import Guards
-from shoppable.decoder.adapters.pyav import DecodedFrame, VideoFile
+from shoppable.decoder.adapters.pyav import VideoFile
 from shoppable.decoder.adapters.rendering import Renderer
 from shoppable.decoder.cuts import CutDetector
 from shoppable.decoder.domain import (
@@ -207,7 +208,11 @@ class _Studio:
 
     def __init__(self, video: VideoFile, order: Order) -> None:
         self._order = order
-        self._renderer = Renderer(longest_side=order.longest_side, pixel_aspect=video.pixel_aspect)
+        self._renderer = Renderer(
+            longest_side=order.longest_side,
+            pixel_aspect=video.pixel_aspect,
+            bottom_field_first=video.bottom_field_first,
+        )
         self._cuts = CutDetector()
         self.developed = 0
 

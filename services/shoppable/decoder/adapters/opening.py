@@ -51,13 +51,17 @@ class Guards:
         """Refuse a stored picture that is too large."""
         pixels = width * height
         if pixels > self.max_pixels:
-            raise RefusedVideoError(
-                field,
-                f"must have frames of at most {self.max_pixels} pixels, and has {width} x {height}",
-                reason=errors.PIXEL_LIMIT,
-                limit=self.max_pixels,
-                value=pixels,
-            )
+            raise self.too_large(field, f"has {width} x {height}", value=pixels)
+
+    def too_large(self, field: str, text: str, *, value: int | None = None) -> RefusedVideoError:
+        """Return the refusal of pictures that are too large; `value` is their size in pixels, if it is known."""
+        return RefusedVideoError(
+            field,
+            f"must have frames of at most {self.max_pixels} pixels, and {text}",
+            reason=errors.PIXEL_LIMIT,
+            limit=self.max_pixels,
+            value=value,
+        )
 
     def check_duration(self, duration_ns: int, field: str) -> None:
         """Refuse a video that is too long."""
@@ -149,7 +153,7 @@ def open_video(file: WatchedFile, guards: Guards, *, field: str, keyframes_only:
         ) from error
     with contextlib.ExitStack() as stack:
         stack.callback(container.close)
-        stream = _choose_stream(container, field)
+        stream = _choose_stream(container, guards, field)
         codec = _open_codec(stream, guards, field, keyframes_only=keyframes_only)
         if not stream.time_base:
             raise RefusedVideoError(field, "must tell the times of its frames", reason=errors.NOT_A_VIDEO)
@@ -170,14 +174,25 @@ def _failed_read() -> UnavailableError:
     return UnavailableError("the video's file cannot be read now", reason="FILE_SYSTEM_FAILED")
 
 
-def _choose_stream(container: InputContainer, field: str) -> VideoStream:
+def _merit(stream: VideoStream, guards: Guards) -> tuple[bool, bool, int, int]:
+    """Rank a film: one that can be decoded, that its author prefers, that is large, that comes first."""
+    codec: VideoCodecContext | None = stream.codec_context
+    pixels = 0 if codec is None else codec.width * codec.height
+    can = codec is not None and bool(_names(codec) & set(guards.codecs)) and 0 < pixels <= guards.max_pixels
+    return can, bool(stream.disposition & Disposition.default), pixels, -stream.index
+
+
+def _names(codec: VideoCodecContext) -> set[str]:
+    return {codec.codec.name, str(codec.codec.canonical_name)}
+
+
+def _choose_stream(container: InputContainer, guards: Guards, field: str) -> VideoStream:
     films = [stream for stream in container.streams.video if not stream.disposition & _NO_FILM]
     if not len(container.streams):
         raise RefusedVideoError(field, "must be a whole video, and has no stream at all", reason=errors.NOT_A_VIDEO)
     if not films:
         raise RefusedVideoError(field, "must have a stream of moving pictures", reason=errors.NO_VIDEO_STREAM)
-    best = container.streams.best("video")
-    chosen = next((stream for stream in films if best is not None and stream.index == best.index), films[0])
+    chosen = max(films, key=lambda stream: _merit(stream, guards))
     for stream in container.streams:
         if stream.index != chosen.index:
             stream.discard = Discard.all  # not even read, where the container can skip it
@@ -187,7 +202,7 @@ def _choose_stream(container: InputContainer, field: str) -> VideoStream:
 def _open_codec(stream: VideoStream, guards: Guards, field: str, *, keyframes_only: bool) -> VideoCodecContext:
     codec: VideoCodecContext | None = stream.codec_context  # None: FFmpeg has no decoder for it
     name = codec_name(stream)
-    if codec is None or not {codec.codec.name, name} & set(guards.codecs):
+    if codec is None or not _names(codec) & set(guards.codecs):
         raise RefusedVideoError(
             field,
             f"must be of a codec that is decoded here ({', '.join(guards.codecs)}), and is {name or 'unknown'}",
