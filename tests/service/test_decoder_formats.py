@@ -100,6 +100,7 @@ async def test_each_format_gives_the_right_frames_for_each_sampling(decoder: Dec
         "every fifth": ({"every_nth_frame": 5}, [0, 5, 10, 15, 20]),
         "a rate": ({"frames_per_second": clip.rate / 4}, [0, 4, 8, 12, 16, 20]),
         "a span": ({"every_nth_frame": 1, "start_time": 13 / clip.rate, "end_time": 17 / clip.rate}, [13, 14, 15, 16]),
+        "moments": ({"timestamps": [2.5 / clip.rate, 3 / clip.rate, 19.9 / clip.rate]}, [2, 3, 19]),
         "key frames": ({"keyframes_only": {}}, keyframes_of(file)),
     }
     for options, expected in wanted.values():

@@ -31,7 +31,21 @@ class KeyframesOnly:
     """What the encoder stored as key frames."""
 
 
-Sampling: TypeAlias = FramesPerSecond | EveryNthFrame | KeyframesOnly
+@dataclass(frozen=True)
+class Moments:
+    """What is on the screen at given times, which rise."""
+
+    times_ns: tuple[int, ...]  # at least one
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """The first frame after each hard cut, and so many frames a second besides."""
+
+    rate: Fraction
+
+
+Sampling: TypeAlias = FramesPerSecond | EveryNthFrame | KeyframesOnly | Moments | Scenes
 DEFAULT_SAMPLING = FramesPerSecond(Fraction(5))
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from shoppable.decoder.adapters.frames import DecodedFrame
 from shoppable.decoder.adapters.opening import Guards
 from shoppable.decoder.adapters.pyav import VideoFile
 from shoppable.decoder.adapters.rendering import Renderer
@@ -32,7 +31,7 @@ from shoppable.decoder.domain import (
 from shoppable.decoder.errors import BusyError
 from shoppable.decoder.feed import Feed
 from shoppable.decoder.inputs import FileRoots, OpenFile, Upload, in_memory
-from shoppable.decoder.sampling import Sampler, Verdict
+from shoppable.decoder.selection import Selected, Selection
 from shoppable.runtime import metrics
 from shoppable.runtime.errors import InvalidRequestError, Violation
 from shoppable.runtime.images import write_jpeg
@@ -185,21 +184,16 @@ class DecoderPipeline:
 
 def _decode(video: VideoFile, order: Order) -> Generator[Event | None, None, None]:
     yield video.facts
-    sampler = Sampler(order, tick_ns=video.tick_ns)
+    selection = Selection(video, order)
     studio = _Studio(video, order)
-    read_to_end = True
-    for frame in video.frames(order.start_ns):
-        verdict = Verdict.SKIP if frame is None else sampler.judge(frame.time_ns, keyframe=frame.keyframe)
-        if verdict is Verdict.PAST_END:
-            read_to_end = False
-            break
-        yield studio.develop(frame) if frame is not None and verdict is Verdict.SEND else None
+    for selected in selection:
+        yield None if selected is None else studio.develop(selected)
     yield Summary(
         frames_decoded=video.frames_decoded,
         frames_sent=studio.developed,
         damaged_packets=video.damaged_packets,
         end_ns=video.end_ns,
-        truncated=read_to_end and video.truncated,
+        truncated=selection.read_to_end and video.truncated,
     )
 
 
@@ -216,7 +210,8 @@ class _Studio:
         self._cuts = CutDetector()
         self.developed = 0
 
-    def develop(self, frame: DecodedFrame) -> SampledFrame:
+    def develop(self, selected: Selected) -> SampledFrame:
+        frame = selected.frame
         pixels = self._renderer.render(frame.picture, frame.orientation)
         jpeg = self._order.encoding is Encoding.JPEG
         sampled = SampledFrame(
@@ -227,7 +222,7 @@ class _Studio:
             width=pixels.shape[1],
             height=pixels.shape[0],
             keyframe=frame.keyframe,
-            scene_cut=self._cuts.is_cut(pixels),
+            scene_cut=self._cuts.is_cut(pixels) or selected.after_cut,
         )
         self.developed += 1
         metrics.FRAMES_SENT.inc()

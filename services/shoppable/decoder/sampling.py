@@ -4,7 +4,16 @@ from enum import Enum
 from fractions import Fraction
 from typing import Protocol
 
-from shoppable.decoder.domain import NS_PER_S, EveryNthFrame, FramesPerSecond, KeyframesOnly, Order, Sampling
+from shoppable.decoder.domain import (
+    NS_PER_S,
+    EveryNthFrame,
+    FramesPerSecond,
+    KeyframesOnly,
+    Moments,
+    Order,
+    Sampling,
+    Scenes,
+)
 
 
 class Verdict(Enum):
@@ -12,6 +21,7 @@ class Verdict(Enum):
 
     SEND = "send"
     SKIP = "skip"
+    OUTSIDE = "outside"  # before the start, or not later than a frame before
     PAST_END = "past end"  # this frame and all after it are not wanted
 
 
@@ -62,6 +72,10 @@ def _strategy(sampling: Sampling, start_ns: int, tick_ns: int) -> _Strategy:
             return _EveryNth(n)
         case KeyframesOnly():
             return _Keyframes()
+        case Scenes(rate):
+            return _Rate(rate, start_ns, tick_ns)
+        case Moments():
+            raise ValueError("moments are looked up, not judged frame by frame")
 
 
 class Sampler:
@@ -82,6 +96,6 @@ class Sampler:
         if self._end_ns is not None and time_ns >= self._end_ns:
             return Verdict.PAST_END
         if time_ns <= self._last_ns or time_ns < self._start_ns:
-            return Verdict.SKIP
+            return Verdict.OUTSIDE
         self._last_ns = time_ns
         return Verdict.SEND if self._strategy.wants(time_ns, keyframe=keyframe) else Verdict.SKIP

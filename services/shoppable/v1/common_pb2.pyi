@@ -278,6 +278,62 @@ class KeyframeSampling(_message.Message):
 Global___KeyframeSampling: _TypeAlias = KeyframeSampling  # noqa: Y015
 
 @_typing.final
+class TimestampSampling(_message.Message):
+    """Asks for the frames that are on the screen at given moments. What lies between is not decoded where the
+    container's index allows it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def times(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
+        """The moments: offsets from the start of the video, 1..10000 of them, each later than the one before, and all
+        within start_time and end_time where these are set. A frame is on the screen from its own time until that of
+        the next; a moment before the first frame means the first one, and a moment behind the end no frame. A frame
+        that is on the screen at several of the moments is sent once.
+        """
+
+    def __init__(
+        self,
+        *,
+        times: _abc.Iterable[_duration_pb2.Duration] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["times", b"times"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimestampSampling: _TypeAlias = TimestampSampling  # noqa: Y015
+
+@_typing.final
+class SceneSampling(_message.Message):
+    """Asks for the first frame after each hard cut (it has scene_cut set), and for a steady rate besides. To find the
+    cuts, every frame is decoded and looked at.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    frames_per_second: _builtins.float
+    """So many frames a second besides those after cuts, as FrameSampling.frames_per_second; 0.01..240, default 1."""
+    def __init__(
+        self,
+        *,
+        frames_per_second: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_frames_per_second", b"_frames_per_second", "frames_per_second", b"frames_per_second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frames_per_second", b"_frames_per_second", "frames_per_second", b"frames_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__frames_per_second: _TypeAlias = _typing.Literal["frames_per_second"]  # noqa: Y015
+    _WhichOneofArgType__frames_per_second: _TypeAlias = _typing.Literal["_frames_per_second", b"_frames_per_second"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frames_per_second) -> _WhichOneofReturnType__frames_per_second | None: ...
+
+Global___SceneSampling: _TypeAlias = SceneSampling  # noqa: Y015
+
+@_typing.final
 class FrameSampling(_message.Message):
     """Which frames of a video are wanted."""
 
@@ -286,6 +342,8 @@ class FrameSampling(_message.Message):
     FRAMES_PER_SECOND_FIELD_NUMBER: _builtins.int
     EVERY_NTH_FRAME_FIELD_NUMBER: _builtins.int
     KEYFRAMES_ONLY_FIELD_NUMBER: _builtins.int
+    TIMESTAMPS_FIELD_NUMBER: _builtins.int
+    SCENES_FIELD_NUMBER: _builtins.int
     frames_per_second: _builtins.float
     """So many frames a second of the video's time, 0.01..240: of each interval of 1/n seconds the first
     frame at or after its start. A video with fewer frames than asked for yields what it has.
@@ -296,18 +354,28 @@ class FrameSampling(_message.Message):
     def keyframes_only(self) -> Global___KeyframeSampling:
         """Key frames only."""
 
+    @_builtins.property
+    def timestamps(self) -> Global___TimestampSampling:
+        """The frames at given moments."""
+
+    @_builtins.property
+    def scenes(self) -> Global___SceneSampling:
+        """The frames after cuts, and a steady rate."""
+
     def __init__(
         self,
         *,
         frames_per_second: _builtins.float = ...,
         every_nth_frame: _builtins.int = ...,
         keyframes_only: Global___KeyframeSampling | None = ...,
+        timestamps: Global___TimestampSampling | None = ...,
+        scenes: Global___SceneSampling | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["every_nth_frame", b"every_nth_frame", "frames_per_second", b"frames_per_second", "keyframes_only", b"keyframes_only", "strategy", b"strategy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["every_nth_frame", b"every_nth_frame", "frames_per_second", b"frames_per_second", "keyframes_only", b"keyframes_only", "scenes", b"scenes", "strategy", b"strategy", "timestamps", b"timestamps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["every_nth_frame", b"every_nth_frame", "frames_per_second", b"frames_per_second", "keyframes_only", b"keyframes_only", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["every_nth_frame", b"every_nth_frame", "frames_per_second", b"frames_per_second", "keyframes_only", b"keyframes_only", "scenes", b"scenes", "strategy", b"strategy", "timestamps", b"timestamps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_strategy: _TypeAlias = _typing.Literal["frames_per_second", "every_nth_frame", "keyframes_only"]  # noqa: Y015
+    _WhichOneofReturnType_strategy: _TypeAlias = _typing.Literal["frames_per_second", "every_nth_frame", "keyframes_only", "timestamps", "scenes"]  # noqa: Y015
     _WhichOneofArgType_strategy: _TypeAlias = _typing.Literal["strategy", b"strategy"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_strategy) -> _WhichOneofReturnType_strategy | None: ...
 

@@ -24,6 +24,7 @@ from shoppable.decoder.inputs import OpenFile
 _MAX_READ_FAILURES = 16  # in a row, until the file counts as broken
 _MAX_WITHOUT_SIZE = 8  # packets in a row
 _SEEK_STEPS_NS = (0, 2 * NS_PER_S, 10 * NS_PER_S)  # how far before the start a seek is tried
+_USUAL_KEY_INTERVAL_NS = 10 * NS_PER_S
 _BOTTOM_FIELD_FIRST = (3, 4)  # AV_FIELD_BB, AV_FIELD_TB: as shown, whatever the order in the file
 
 
@@ -64,6 +65,8 @@ class VideoFile:
         self._field = field
         self._keyframes_only = keyframes_only
         self._stop = stop
+        self._pass = _Pass()
+        self._seeks_badly = False  # it was tried, and led nowhere
         self._open()
         try:
             self._frames = self._decode()
@@ -110,7 +113,9 @@ class VideoFile:
         return self._ends_early() or (ts and ends_inside_ts_packet(self._opened))
 
     def frames(self, start_ns: int) -> Iterator[DecodedFrame | None]:
-        """Decode, once, from the last key frame at or before a time. Blocking at each step.
+        """Decode from the last key frame at or before a time. Blocking at each step.
+
+        May be called again, for a later time, when no more is wanted of what it gave before.
 
         Yields None where work may pause without a frame. A seek lands where the container's index says, in MPEG-TS
         often after the time: then it is tried from earlier, and at last all is decoded from the beginning.
@@ -122,11 +127,27 @@ class VideoFile:
         """
         first, frames = self._first, self._frames
         self._first = None
-        if first is not None and start_ns > first.time_ns:
+        if first is None:
+            first, frames = self._frames_near(start_ns)
+        elif start_ns > first.time_ns:
+            self._pass = _Pass()  # what was decoded to know the video does not count
             first, frames = self._frames_near(start_ns)
         if first is not None:
             yield first
         yield from frames
+
+    def key_frame_lies_between(self, after_ns: int, until_ns: int) -> bool:
+        """Return whether `frames(until_ns)` would pass over a part of what follows `after_ns`, as far as is known.
+
+        Without an index, a key frame is expected every ten seconds.
+        """
+        if self._seeks_badly or until_ns <= after_ns:
+            return False
+        entries = self._video.stream.index_entries
+        found = entries.search_timestamp(self._clock.ticks_at(until_ns)) if len(entries) > 1 else -1
+        if found < 0 or self._video.container.format.name == "mpegts":  # whose index holds only what was read
+            return until_ns - after_ns > _USUAL_KEY_INTERVAL_NS
+        return entries[found].timestamp > self._clock.ticks_at(after_ns)
 
     def close(self) -> None:
         """Close FFmpeg's side of the file; safe to repeat."""
@@ -135,7 +156,6 @@ class VideoFile:
     def _open(self) -> None:
         self._video = open_video(self._file, self._guards, field=self._field, keyframes_only=self._keyframes_only)
         self._clock = Clock(self._video, keyframes_only=self._keyframes_only)
-        self._pass = _Pass()
 
     # From a place on
 
@@ -151,6 +171,7 @@ class VideoFile:
                 return first, frames
         self.close()
         self._open()
+        self._seeks_badly = True
         return None, self._decode()
 
     def _seek(self, time_ns: int) -> bool:
@@ -158,7 +179,6 @@ class VideoFile:
             self._video.container.seek(self._clock.ticks_at(time_ns), stream=self._video.stream)
         except DAMAGE:
             return False
-        self._pass = _Pass()
         self._clock.restart()
         return True
 

@@ -7,7 +7,7 @@ import av.error
 import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, Interpolation, VideoReformatter
 
 from shoppable.decoder.adapters.fields import FieldPicker
 from shoppable.decoder.geometry import Orientation, fit, square_size
@@ -16,9 +16,22 @@ _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 # Above the size of standard definition, untagged video is BT.709; below, BT.601, which is swscale's default.
 _MAX_SD = (1024, 576)
 HDR_TRANSFERS = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ, HLG
+_GLANCE = 64  # pixels a side
 _DEEP_RGB = "gbrp10le"  # keeps what 8 bits of PQ would lose
 
 Pixels = npt.NDArray[np.uint8]
+
+
+class Glance:
+    """Renders frames so small that only cuts can be seen. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._reformat: Callable[..., VideoFrame] = VideoReformatter().reformat
+
+    def at(self, picture: VideoFrame) -> Pixels:
+        """Return 64 x 64 of the stored pixels [height, width, RGB], unaveraged: 0.1 ms whatever the picture's size."""
+        small = self._reformat(picture, _GLANCE, _GLANCE, "rgb24", interpolation=Interpolation.POINT, threads=1)
+        return _pixels_of(small, _GLANCE, _GLANCE)
 
 
 class Renderer:
@@ -46,9 +59,7 @@ class Renderer:
         rgb = self._reformat(picture, width, height, _DEEP_RGB if hdr else "rgb24", src_colorspace=matrix, threads=1)
         if hdr:
             rgb = self._to_sdr(rgb)
-        plane = rgb.planes[0]
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, : width * 3]
-        return orientation.turn(rows.reshape(height, width, 3))
+        return orientation.turn(_pixels_of(rgb, width, height))
 
     def _to_sdr(self, deep: VideoFrame) -> VideoFrame:
         """Tone-map a resized picture: 20 ns a pixel, after tables that take a second, once for a video.
@@ -65,3 +76,10 @@ class Renderer:
             )
         except av.error.FFmpegError:  # primaries that swscale does not know
             return self._tone_map(deep, format="rgb24", threads=1)
+
+
+def _pixels_of(rgb: VideoFrame, width: int, height: int) -> Pixels:
+    """Return the pixels of an RGB24 frame, as a view where its lines are without padding."""
+    plane = rgb.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, : width * 3]
+    return rows.reshape(height, width, 3)
