@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
+from shoppable.decoder import wire
 from shoppable.decoder.domain import (
     NS_PER_S,
     Encoding,
@@ -128,8 +129,8 @@ class Requests:
             raise IdleError(f"no message came for {idle_s:g} s", reason="UPLOAD_IDLE") from error
 
 
-def response_of(event: Event) -> frame_decoder_pb2.DecodeFramesResponse:
-    """Return an event as a message."""
+def response_of(event: Event) -> frame_decoder_pb2.DecodeFramesResponse | bytes:
+    """Return an event as a message; a frame, which is large, as the message's bytes."""
     match event:
         case VideoFacts():
             return frame_decoder_pb2.DecodeFramesResponse(video=video_info_of(event))
@@ -163,19 +164,15 @@ def video_info_of(facts: VideoFacts) -> common_pb2.VideoInfo:
     )
 
 
-def _frame_response(sampled: SampledFrame) -> frame_decoder_pb2.DecodeFramesResponse:
-    """Fill the message in place: made from the inside out, it would copy a picture of 0.7 MB in 0.9 ms, not 0.03."""
-    response = frame_decoder_pb2.DecodeFramesResponse()
-    frame = response.frame
-    frame.index = sampled.index
-    frame.time.seconds, frame.time.nanos = divmod(sampled.time_ns, NS_PER_S)
-    frame.keyframe = sampled.keyframe
-    frame.scene_cut = sampled.scene_cut
-    image = frame.image
-    image.data = sampled.picture
-    image.format = _FORMATS[sampled.encoding]
-    image.width, image.height = sampled.width, sampled.height
-    return response
+def _frame_response(sampled: SampledFrame) -> bytes:
+    frame = frame_decoder_pb2.Frame(
+        index=sampled.index,
+        time=_duration(sampled.time_ns),
+        image=common_pb2.Image(format=_FORMATS[sampled.encoding], width=sampled.width, height=sampled.height),
+        keyframe=sampled.keyframe,
+        scene_cut=sampled.scene_cut,
+    )
+    return wire.frame_response(frame, sampled.picture)
 
 
 def _summary_of(summary: Summary) -> frame_decoder_pb2.DecodeSummary:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+
 from shoppable.decoder.adapters.opening import Guards
 from shoppable.decoder.adapters.pyav import VideoFile
 from shoppable.decoder.adapters.rendering import Renderer
@@ -43,7 +45,7 @@ class SampledFrame:
 
     index: int  # from 0
     time_ns: int
-    picture: bytes  # as `encoding` says
+    picture: memoryview  # contiguous bytes, as `encoding` says
     encoding: Encoding
     width: int
     height: int
@@ -213,11 +215,13 @@ class _Studio:
     def develop(self, selected: Selected) -> SampledFrame:
         frame = selected.frame
         pixels = self._renderer.render(frame.picture, frame.orientation)
-        jpeg = self._order.encoding is Encoding.JPEG
+        picture = np.ascontiguousarray(pixels).data.cast("B")
+        if self._order.encoding is Encoding.JPEG:
+            picture = memoryview(write_jpeg(pixels, quality=self._order.jpeg_quality).data)
         sampled = SampledFrame(
             index=self.developed,
             time_ns=frame.time_ns,
-            picture=write_jpeg(pixels, quality=self._order.jpeg_quality).data if jpeg else pixels.tobytes(),
+            picture=picture,
             encoding=self._order.encoding,
             width=pixels.shape[1],
             height=pixels.shape[0],

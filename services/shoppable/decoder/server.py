@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
+from shoppable.decoder import wire
 from shoppable.decoder.adapters.opening import Guards
 from shoppable.decoder.convert import SourceLimits
 from shoppable.decoder.domain import NS_PER_S
@@ -13,7 +14,7 @@ from shoppable.decoder.pipeline import DecoderPipeline, UploadLimits
 from shoppable.decoder.servicer import FrameDecoderServicer
 from shoppable.decoder.settings import DecoderSettings
 from shoppable.runtime.server import Assembly, Limit, Service
-from shoppable.v1 import frame_decoder_pb2, frame_decoder_pb2_grpc
+from shoppable.v1 import frame_decoder_pb2
 
 
 @contextlib.asynccontextmanager
@@ -48,7 +49,7 @@ async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
             services=[
                 Service(
                     descriptor=frame_decoder_pb2.DESCRIPTOR.services_by_name["FrameDecoderService"],
-                    register=frame_decoder_pb2_grpc.add_FrameDecoderServiceServicer_to_server,
+                    register=wire.register,
                     servicer=servicer,
                 )
             ],
