@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 from shoppable.decoder import wire
+from shoppable.decoder.adapters.hardware import find_device
 from shoppable.decoder.adapters.opening import Guards
 from shoppable.decoder.convert import SourceLimits
 from shoppable.decoder.domain import NS_PER_S
@@ -29,6 +30,7 @@ async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
                 max_pixels=settings.max_pixels,
                 max_duration_ns=int(settings.max_duration_s * NS_PER_S),
                 decode_threads=settings.decode_threads,
+                device=find_device(settings.hardware),
             ),
             uploads=UploadLimits(
                 max_bytes=settings.max_upload_bytes,

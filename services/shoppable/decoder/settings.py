@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from shoppable.decoder.adapters.hardware import Wish
 from shoppable.runtime.settings import Names, Paths, ServerSettings
 
 # Containers and codecs that the tests read. Each more is more of FFmpeg within a stranger's reach.
@@ -51,6 +52,9 @@ class DecoderSettings(ServerSettings):
         ge=1,
         le=16,
         description="threads inside a video's codec; 1 is best for many videos at a time, more help one alone",
+    )
+    hardware: Wish = Field(
+        "none", description="none: decode in software; cuda, auto: on an NVIDIA GPU if there is one, else in software"
     )
     frames_ahead: int = Field(
         3, ge=1, le=32, description="sampled frames of a video that may wait for their reader; then decoding pauses"

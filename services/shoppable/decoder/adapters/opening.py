@@ -16,6 +16,7 @@ from fractions import Fraction
 
 import av
 import av.error
+import structlog
 from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
@@ -23,6 +24,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from shoppable.decoder import errors
+from shoppable.decoder.adapters import hardware
 from shoppable.decoder.domain import NS_PER_S
 from shoppable.decoder.errors import RefusedVideoError
 from shoppable.decoder.inputs import OpenFile
@@ -30,6 +32,7 @@ from shoppable.runtime.errors import UnavailableError
 
 # What FFmpeg's calls raise on bytes that make no sense. MemoryError comes from sizes that nobody could allocate.
 DAMAGE = (av.error.FFmpegError, UnicodeDecodeError, MemoryError, OverflowError)
+_log = structlog.get_logger(__name__)
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -46,6 +49,7 @@ class Guards:
     max_pixels: int
     max_duration_ns: int
     decode_threads: int
+    device: str | None = None  # a GPU that decodes, as FFmpeg names its kind; None: software
 
     def check_pixels(self, width: int, height: int, field: str) -> None:
         """Refuse a stored picture that is too large."""
@@ -132,25 +136,7 @@ def open_video(file: WatchedFile, guards: Guards, *, field: str, keyframes_only:
         UnavailableError: The file cannot be read.
         StoppedError: Nobody wants it any more.
     """
-    file.seek(0)
-    try:
-        container = av.open(
-            file,
-            "r",
-            options={
-                "format_whitelist": ",".join(guards.formats),
-                "protocol_whitelist": "none",
-                "codec_whitelist": ",".join(guards.codecs),
-                "max_pixels": str(guards.max_pixels),
-            },
-            metadata_errors="replace",
-        )
-    except DAMAGE as error:
-        raise RefusedVideoError(
-            field,
-            f"must be a whole video in a container that is read here: {', '.join(guards.formats)}",
-            reason=errors.NOT_A_VIDEO,
-        ) from error
+    container = _open_container(file, guards, field)
     with contextlib.ExitStack() as stack:
         stack.callback(container.close)
         stream = _choose_stream(container, guards, field)
@@ -162,6 +148,31 @@ def open_video(file: WatchedFile, guards: Guards, *, field: str, keyframes_only:
         guards.check_duration(duration_ns or 0, field)
         stack.pop_all()
     return OpenVideo(container, stream, codec, time_base, stream.start_time, duration_ns)
+
+
+def _open_container(file: WatchedFile, guards: Guards, field: str) -> InputContainer:
+    options = {
+        "format_whitelist": ",".join(guards.formats),
+        "protocol_whitelist": "none",
+        "codec_whitelist": ",".join(guards.codecs),
+        "max_pixels": str(guards.max_pixels),
+    }
+    file.seek(0)
+    if guards.device is not None:
+        try:
+            accelerated = hardware.acceleration(guards.device)
+            return av.open(file, "r", options=options, metadata_errors="replace", hwaccel=accelerated)
+        except hardware.FAILURES:
+            _log.info("this video is decoded in software", device=guards.device)
+            file.seek(0)
+    try:
+        return av.open(file, "r", options=options, metadata_errors="replace")
+    except DAMAGE as error:
+        raise RefusedVideoError(
+            field,
+            f"must be a whole video in a container that is read here: {', '.join(guards.formats)}",
+            reason=errors.NOT_A_VIDEO,
+        ) from error
 
 
 def codec_name(stream: Stream) -> str:
