@@ -422,24 +422,6 @@ async def test_a_stream_that_is_cut_gives_its_frames_and_says_truncated(decoder:
     assert sent[:-3] == list(range(len(sent) - 3))
 
 
-async def test_mutated_files_never_harm_the_decoder(decoder: Decoder):
-    """A few here; a long run is for the load tests."""
-    random = np.random.default_rng(7)
-    sources = [film_with(container=name, frames=12, size=(64, 48)) for name in ("mp4", "matroska", "mpegts", "avi")]
-    allowed = {INVALID, grpc.StatusCode.DATA_LOSS}
-    for round_ in range(120):
-        data = bytearray(sources[round_ % len(sources)])
-        for _ in range(int(random.integers(1, 30))):
-            data[int(random.integers(len(data)))] = int(random.integers(256))
-        if round_ % 3 == 0:
-            del data[int(random.integers(len(data))) :]
-        decoded = await decoder.try_decode(bytes(data) or b"x", every_nth_frame=1)
-        assert decoded.error is None or decoded.error.code() in allowed
-        times = [frame.time.ToNanoseconds() for frame in decoded.frames]
-        assert times == sorted(set(times))
-        assert all(time_ns >= 0 for time_ns in times)
-
-
 # Readers
 
 

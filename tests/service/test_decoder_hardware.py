@@ -34,7 +34,16 @@ async def test_without_a_gpu_films_are_decoded_in_software_and_a_log_line_says_s
 @pytest.mark.parametrize("file", [encode(Clip(sound=True)), videos.with_cover(film=True)])
 def test_a_gpu_that_is_gone_when_a_film_is_opened_does_no_harm(file):
     settings = DecoderSettings()
-    guards = Guards(settings.formats, settings.codecs, settings.max_pixels, 10**15, 1, device="cuda")
+    guards = Guards(
+        formats=settings.formats,
+        codecs=settings.codecs,
+        max_pixels=settings.max_pixels,
+        max_duration_ns=10**15,
+        max_frames=100,
+        max_idle_work_s=9,
+        decode_threads=1,
+        device="cuda",
+    )
     video = VideoFile(in_memory(file), guards, field="source", keyframes_only=False, stop=threading.Event())
     assert sum(frame is not None for frame in video.frames(0)) >= 20
     video.close()

@@ -23,12 +23,14 @@ async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
     """Yield the decoder's services; its threads end with the context."""
     with ThreadPoolExecutor(settings.workers or os.cpu_count() or 1, thread_name_prefix="decode") as executor:
         pipeline = DecoderPipeline(
-            roots=FileRoots(settings.file_roots),
+            roots=FileRoots(settings.file_roots, max_bytes=settings.max_file_bytes),
             guards=Guards(
                 formats=settings.formats,
                 codecs=settings.codecs,
                 max_pixels=settings.max_pixels,
                 max_duration_ns=int(settings.max_duration_s * NS_PER_S),
+                max_frames=settings.max_frames,
+                max_idle_work_s=settings.max_idle_work_s,
                 decode_threads=settings.decode_threads,
                 device=find_device(settings.hardware),
             ),
@@ -58,6 +60,8 @@ async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
             limits=[
                 Limit("inline_video_bytes", settings.max_inline_bytes, "bytes"),
                 Limit("upload_bytes", settings.max_upload_bytes, "bytes"),
+                Limit("file_bytes", settings.max_file_bytes, "bytes"),
+                Limit("video_frames", settings.max_frames, "frames"),
                 Limit("frame_pixels", settings.max_pixels, "pixels"),
                 Limit("video_seconds", int(settings.max_duration_s), "seconds"),
                 Limit("concurrent_streams", settings.max_streams, "calls"),

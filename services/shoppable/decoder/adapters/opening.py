@@ -25,6 +25,7 @@ from av.video.stream import VideoStream
 
 from shoppable.decoder import errors
 from shoppable.decoder.adapters import hardware
+from shoppable.decoder.adapters.effort import Effort
 from shoppable.decoder.domain import NS_PER_S
 from shoppable.decoder.errors import RefusedVideoError
 from shoppable.decoder.inputs import OpenFile
@@ -48,6 +49,8 @@ class Guards:
     codecs: tuple[str, ...]
     max_pixels: int
     max_duration_ns: int
+    max_frames: int
+    max_idle_work_s: float  # of CPU, without a frame
     decode_threads: int
     device: str | None = None  # a GPU that decodes, as FFmpeg names its kind; None: software
 
@@ -67,6 +70,17 @@ class Guards:
             value=value,
         )
 
+    def check_frames(self, frames: int, field: str) -> None:
+        """Refuse a video of too many frames."""
+        if frames > self.max_frames:
+            raise RefusedVideoError(
+                field,
+                f"must have at most {self.max_frames} frames",
+                reason=errors.FRAME_LIMIT,
+                limit=self.max_frames,
+                value=frames,
+            )
+
     def check_duration(self, duration_ns: int, field: str) -> None:
         """Refuse a video that is too long."""
         if duration_ns > self.max_duration_ns:
@@ -81,11 +95,12 @@ class Guards:
 
 
 class WatchedFile:
-    """The file as FFmpeg sees it. Its calls raise StoppedError once `stop` is set."""
+    """The file as FFmpeg sees it. Its calls raise StoppedError once `stop` is set, and when the effort is too much."""
 
-    def __init__(self, opened: OpenFile, stop: threading.Event) -> None:
+    def __init__(self, opened: OpenFile, stop: threading.Event, effort: Effort) -> None:
         self._file = opened.file
         self._stop = stop
+        self._effort = effort
 
     def read(self, size: int) -> bytes:
         """Return the next bytes."""
@@ -114,6 +129,7 @@ class WatchedFile:
     def _check(self) -> None:
         if self._stop.is_set():
             raise StoppedError
+        self._effort.check()
 
 
 @dataclass(frozen=True)

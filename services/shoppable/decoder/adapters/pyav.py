@@ -13,6 +13,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from shoppable.decoder import errors
+from shoppable.decoder.adapters.effort import Effort
 from shoppable.decoder.adapters.ending import ends_early, ends_inside_ts_packet, index_promises_more
 from shoppable.decoder.adapters.facts import facts_of
 from shoppable.decoder.adapters.frames import Clock, DecodedFrame, LeapFilter
@@ -60,7 +61,8 @@ class VideoFile:
             StoppedError: `stop` was set.
         """
         self._opened = opened
-        self._file = WatchedFile(opened, stop)
+        self._effort = Effort(guards.max_idle_work_s, field)
+        self._file = WatchedFile(opened, stop, self._effort)
         self._guards = guards
         self._field = field
         self._keyframes_only = keyframes_only
@@ -154,7 +156,8 @@ class VideoFile:
         self._video.container.close()
 
     def _open(self) -> None:
-        self._video = open_video(self._file, self._guards, field=self._field, keyframes_only=self._keyframes_only)
+        with self._effort:
+            self._video = open_video(self._file, self._guards, field=self._field, keyframes_only=self._keyframes_only)
         self._clock = Clock(self._video, keyframes_only=self._keyframes_only)
 
     # From a place on
@@ -221,7 +224,8 @@ class VideoFile:
             if self._stop.is_set():
                 raise StoppedError
             try:
-                packet = next(packets)
+                with self._effort:
+                    packet = next(packets)
             except StopIteration:
                 return
             except DAMAGE as error:
@@ -243,7 +247,8 @@ class VideoFile:
         if packet is not None and not flushes:
             count.read_until_ns = max(count.read_until_ns, self._clock.end_of_packet(packet) or 0)
         try:
-            pictures = codec.decode(None if flushes else packet)
+            with self._effort:
+                pictures = codec.decode(None if flushes else packet)
         except DAMAGE as error:
             self._check_growth(error)
             count.damaged_packets += not flushes
@@ -255,6 +260,8 @@ class VideoFile:
                 continue
             count.frames_decoded += 1
             count.without_size = 0
+            self._effort.rewarded()
+            self._guards.check_frames(count.frames_decoded, self._field)
             time_ns, end_ns = self._clock.span_of(picture, due_ns=count.end_ns)
             yield DecodedFrame(time_ns, end_ns, bool(picture.key_frame), picture)
 
