@@ -119,6 +119,27 @@ async def test_each_format_gives_its_colours(decoder: Decoder, name):
         assert np.abs(found - PALETTE).max() <= (PALETTE_OF_GIF if name == "gif" else COLOUR_TOLERANCE)
 
 
+@pytest.mark.parametrize("matrix", [3, 8, 13])
+@pytest.mark.parametrize("sampling", [{"every_nth_frame": 1}, {"scenes": {}}])
+async def test_a_matrix_that_makes_no_sense_is_taken_as_none(decoder: Decoder, matrix, sampling):
+    """ProRes names its matrix in a byte of each frame's header, which a bit may flip."""
+    file = encode(clip("mov", "prores_ks", "yuv422p10le", {}, colorspace=BT601, frames=3))
+    changed = bytearray(file)
+    for place in _frame_headers(file):
+        changed[place + 4 + 16] = matrix
+    assert bytes(changed) != file
+    decoded = await decoder.decode(bytes(changed), **sampling)
+    assert [number_of(pixels_of(frame)) for frame in decoded.frames] == ([0] if "scenes" in sampling else [0, 1, 2])
+
+
+def _frame_headers(file: bytes) -> list[int]:
+    places, at = [], file.find(b"icpf")
+    while at >= 0:
+        places.append(at)
+        at = file.find(b"icpf", at + 4)
+    return places
+
+
 # High dynamic range
 
 

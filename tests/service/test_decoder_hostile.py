@@ -41,6 +41,13 @@ async def test_many_streams_are_read_as_any_film(decoder: Decoder):
     assert len(decoded.frames) == 10
 
 
+async def test_a_stream_that_appears_later_is_passed_over(decoder: Decoder):
+    silent, loud = (encode(Clip(container="mpegts", frames=300, sound=sound)) for sound in (False, True))
+    decoded = await decoder.decode(silent + loud, every_nth_frame=1)
+    assert len(decoded.frames) >= 295
+    assert decoded.summary.damaged_packets <= 2
+
+
 async def test_of_times_that_run_backwards_only_those_that_rise_are_sent(decoder: Decoder):
     film = encode(Clip(container="mpegts", frames=20))
     decoded = await decoder.decode(film + film, every_nth_frame=1)

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from shoppable.decoder.adapters.opening import Guards
+from shoppable.decoder.adapters.opening import DAMAGE, Guards
 from shoppable.decoder.adapters.pyav import VideoFile
 from shoppable.decoder.adapters.rendering import Renderer
 from shoppable.decoder.cuts import CutDetector
@@ -203,6 +203,7 @@ class _Studio:
     """Makes pictures of decoded frames."""
 
     def __init__(self, video: VideoFile, order: Order) -> None:
+        self._video = video
         self._order = order
         self._renderer = Renderer(
             longest_side=order.longest_side,
@@ -212,9 +213,14 @@ class _Studio:
         self._cuts = CutDetector()
         self.developed = 0
 
-    def develop(self, selected: Selected) -> SampledFrame:
+    def develop(self, selected: Selected) -> SampledFrame | None:
+        """Return what leaves, or None if the frame is of a kind that nothing can be made of."""
         frame = selected.frame
-        pixels = self._renderer.render(frame.picture, frame.orientation)
+        try:
+            pixels = self._renderer.render(frame.picture, frame.orientation)
+        except DAMAGE:
+            self._video.note_damage()
+            return None
         picture = np.ascontiguousarray(pixels).data.cast("B")
         if self._order.encoding is Encoding.JPEG:
             picture = memoryview(write_jpeg(pixels, quality=self._order.jpeg_quality).data)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shoppable.decoder.adapters.frames import DecodedFrame
+from shoppable.decoder.adapters.opening import DAMAGE
 from shoppable.decoder.adapters.pyav import VideoFile
 from shoppable.decoder.adapters.rendering import Glance
 from shoppable.decoder.cuts import CutDetector
@@ -85,4 +86,7 @@ class _CutWatch:
         self._cuts = CutDetector()
 
     def sees_cut(self, frame: DecodedFrame) -> bool:
-        return self._cuts.is_cut(self._glance.at(frame.picture))
+        try:
+            return self._cuts.is_cut(self._glance.at(frame.picture))
+        except DAMAGE:  # counted when the frame itself is rendered
+            return False

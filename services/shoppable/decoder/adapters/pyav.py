@@ -103,6 +103,10 @@ class VideoFile:
         """Return how many packets gave an error or a corrupt frame."""
         return self._pass.damaged_packets
 
+    def note_damage(self) -> None:
+        """Count a frame that was decoded, but of which no picture can be made."""
+        self._pass.damaged_packets += 1
+
     @property
     def end_ns(self) -> int:
         """Return the end of the last decoded frame."""
@@ -228,6 +232,9 @@ class VideoFile:
                     packet = next(packets)
             except StopIteration:
                 return
+            except IndexError:  # PyAV's, for a packet of a stream that was not there at the opening
+                packets = self._video.container.demux(self._video.stream)
+                continue
             except DAMAGE as error:
                 failures += 1
                 if failures < _MAX_READ_FAILURES:

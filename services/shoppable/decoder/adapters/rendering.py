@@ -13,6 +13,8 @@ from shoppable.decoder.adapters.fields import FieldPicker
 from shoppable.decoder.geometry import Orientation, fit, square_size
 
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+# What swscale converts; it refuses frames that name another matrix, as a damaged header may.
+_MATRICES = frozenset({0, 1, _UNSPECIFIED, 4, 5, 6, 7, 9})
 # Above the size of standard definition, untagged video is BT.709; below, BT.601, which is swscale's default.
 _MAX_SD = (1024, 576)
 HDR_TRANSFERS = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ, HLG
@@ -30,6 +32,7 @@ class Glance:
 
     def at(self, picture: VideoFrame) -> Pixels:
         """Return 64 x 64 of the stored pixels [height, width, RGB], unaveraged: 0.1 ms whatever the picture's size."""
+        _forget_unknown_matrix(picture)
         small = self._reformat(picture, _GLANCE, _GLANCE, "rgb24", interpolation=Interpolation.POINT, threads=1)
         return _pixels_of(small, _GLANCE, _GLANCE)
 
@@ -47,7 +50,12 @@ class Renderer:
         self._tone_map: Callable[..., VideoFrame] = VideoReformatter().reformat
 
     def render(self, picture: VideoFrame, orientation: Orientation) -> Pixels:
-        """Return the upright picture [height, width, RGB]. Resizing and conversion are one step, on the stored one."""
+        """Return the upright picture [height, width, RGB]. Resizing and conversion are one step, on the stored one.
+
+        Raises:
+            FFmpegError: swscale cannot read it.
+        """
+        _forget_unknown_matrix(picture)
         square = square_size(picture.width, picture.height, self._pixel_aspect)
         width, height = fit(*square, self._longest_side)
         untagged_hd = picture.colorspace == _UNSPECIFIED and (picture.width > _MAX_SD[0] or picture.height > _MAX_SD[1])
@@ -76,6 +84,11 @@ class Renderer:
             )
         except av.error.FFmpegError:  # primaries that swscale does not know
             return self._tone_map(deep, format="rgb24", threads=1)
+
+
+def _forget_unknown_matrix(picture: VideoFrame) -> None:
+    if picture.colorspace not in _MATRICES:
+        picture.colorspace = _UNSPECIFIED
 
 
 def _pixels_of(rgb: VideoFrame, width: int, height: int) -> Pixels:
