@@ -87,6 +87,22 @@ async def test_a_negative_moment_is_refused(decoder: Decoder):
     assert refusal.fields == ("config.sampling.timestamps.times[0]",)
 
 
+# A rate
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
+async def test_frames_that_a_rate_does_not_want_are_left_undecoded_where_none_refers_to_them(
+    decoder: Decoder, container
+):
+    file = encode(Clip(container=container, frames=240, rate=30, gop=60, b_frames=3, options={"b_strategy": "0"}))
+    decoded = await decoder.decode(file, frames_per_second=3)
+    assert numbers(decoded) == list(range(0, 240, 10))
+    assert decoded.summary.frames_decoded < 180
+    assert decoded.summary.damaged_packets == 0
+    assert decoded.summary.end_time.ToMilliseconds() == pytest.approx(8000, abs=2)
+    assert len((await decoder.decode(file, every_nth_frame=1)).frames) == 240
+
+
 # Scenes
 
 CUTS = (17, 40, 83)

@@ -15,6 +15,8 @@ from shoppable.decoder.domain import (
     Scenes,
 )
 
+_INTERVALS_KEPT = 64  # packets are out of order by no more than 16
+
 
 class Verdict(Enum):
     """What becomes of a frame."""
@@ -47,6 +49,32 @@ class _Rate:
             return False
         self._last = interval
         return True
+
+
+class Foresight:
+    """Tells from the times of packets, which come before their frames, which frames a rate will not want.
+
+    Of an interval, that is each frame but the earliest one whose packet has been read.
+    """
+
+    def __init__(self, rate: Fraction, *, start_ns: int, tick_ns: int) -> None:
+        self._rate = rate / NS_PER_S
+        self._start_ns = start_ns
+        self._origin_ns = start_ns - max(1, tick_ns // 2)
+        self._earliest: dict[int, int] = {}  # of an interval; of the last few intervals
+
+    def rules_out(self, time_ns: int) -> bool:
+        """Say whether the frame of the next packet is surely not wanted."""
+        if time_ns < self._start_ns:
+            return True
+        interval = int((time_ns - self._origin_ns) * self._rate)
+        earliest = self._earliest.get(interval)
+        if earliest is not None and earliest < time_ns:
+            return True
+        self._earliest[interval] = time_ns
+        if len(self._earliest) > _INTERVALS_KEPT:
+            del self._earliest[min(self._earliest)]
+        return False
 
 
 class _EveryNth:

@@ -9,8 +9,8 @@ from shoppable.decoder.adapters.opening import DAMAGE
 from shoppable.decoder.adapters.pyav import VideoFile
 from shoppable.decoder.adapters.rendering import Glance
 from shoppable.decoder.cuts import CutDetector
-from shoppable.decoder.domain import Moments, Order, Scenes
-from shoppable.decoder.sampling import Sampler, Verdict
+from shoppable.decoder.domain import FramesPerSecond, Moments, Order, Scenes
+from shoppable.decoder.sampling import Foresight, Sampler, Verdict
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,10 @@ class Selection:
                 return self._judged(None)
 
     def _judged(self, watch: "_CutWatch | None") -> Iterator[Selected | None]:
-        sampler = Sampler(self._order, tick_ns=self._video.tick_ns)
+        order, tick_ns = self._order, self._video.tick_ns
+        sampler = Sampler(order, tick_ns=tick_ns)
+        if isinstance(order.sampling, FramesPerSecond):
+            self._video.skip_if(Foresight(order.sampling.rate, start_ns=order.start_ns, tick_ns=tick_ns).rules_out)
         for frame in self._video.frames(self._order.start_ns):
             if frame is None:
                 yield None

@@ -83,6 +83,10 @@ class Clock:
         ticks = packet.pts if packet.pts is not None else packet.dts
         return None if ticks is None else self._ns(ticks + (packet.duration or 0) - (self._origin or 0))
 
+    def time_of_packet(self, packet: "Packet[VideoStream]") -> int | None:
+        """Return the time of a packet's frame, or None if it does not tell."""
+        return None if packet.pts is None else max(0, self._ns(packet.pts - (self._origin or 0)))
+
     def _ticks_of(self, picture: VideoFrame) -> int | None:
         if not self._by_decoding:
             return picture.pts

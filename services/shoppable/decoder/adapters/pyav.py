@@ -4,7 +4,7 @@ Not thread-safe: one thread at a time.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -68,6 +68,7 @@ class VideoFile:
         self._keyframes_only = keyframes_only
         self._stop = stop
         self._pass = _Pass()
+        self._rules_out: Callable[[int], bool] | None = None
         self._seeks_badly = False  # it was tried, and led nowhere
         self._open()
         try:
@@ -102,6 +103,11 @@ class VideoFile:
     def damaged_packets(self) -> int:
         """Return how many packets gave an error or a corrupt frame."""
         return self._pass.damaged_packets
+
+    def skip_if(self, rules_out: Callable[[int], bool]) -> None:
+        """Leave frames undecoded that no other frame refers to and whose times `rules_out` says are not wanted."""
+        # In AVI frames are told apart by what was decoded when.
+        self._rules_out = None if self._video.container.format.name == "avi" else rules_out
 
     def note_damage(self) -> None:
         """Count a frame that was decoded, but of which no picture can be made."""
@@ -252,7 +258,14 @@ class VideoFile:
         count, codec = self._pass, self._video.codec
         flushes = packet is None or not packet.size
         if packet is not None and not flushes:
-            count.read_until_ns = max(count.read_until_ns, self._clock.end_of_packet(packet) or 0)
+            end_ns = self._clock.end_of_packet(packet) or 0
+            count.read_until_ns = max(count.read_until_ns, end_ns)
+            if self._rules_out is not None:
+                time_ns = self._clock.time_of_packet(packet)
+                skip = time_ns is not None and self._rules_out(time_ns)
+                codec.skip_frame = "NONREF" if skip else "DEFAULT"
+                if skip:  # it may be the last one
+                    count.end_ns = max(count.end_ns, end_ns)
         try:
             with self._effort:
                 pictures = codec.decode(None if flushes else packet)
