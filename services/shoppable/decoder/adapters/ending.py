@@ -23,8 +23,10 @@ def index_promises_more(stream: VideoStream, size_bytes: int) -> bool:
     return any(entry.pos + entry.size > size_bytes for entry in tail)
 
 
-def ends_inside_ts_packet(opened: OpenFile) -> bool:
+def ends_inside_ts_packet(container: str, opened: OpenFile) -> bool:
     """Return whether an MPEG-TS file, which states no length, ends in the middle of one of its packets."""
+    if container != "mpegts":
+        return False
     opened.file.seek(0)
     head = opened.file.read(max(_TS_PACKET_BYTES) * 4)
     size = next((size for size in _TS_PACKET_BYTES if _has_period(head, size)), None)

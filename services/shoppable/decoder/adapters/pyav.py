@@ -121,8 +121,7 @@ class VideoFile:
     @property
     def truncated(self) -> bool:
         """Return whether the file, which must have been read to its end, stops well before the end it states."""
-        ts = self._video.container.format.name == "mpegts"
-        return self._ends_early() or (ts and ends_inside_ts_packet(self._opened))
+        return self._ends_early() or ends_inside_ts_packet(self._video.container.format.name, self._opened)
 
     def frames(self, start_ns: int) -> Iterator[DecodedFrame | None]:
         """Decode from the last key frame at or before a time. Blocking at each step.
