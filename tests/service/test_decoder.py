@@ -243,3 +243,44 @@ async def test_the_client_may_keep_its_side_open(decoder: Decoder):
     responses = await talk()
     assert responses[-1].HasField("summary")
     assert len((await decoder.converse(requests(config(file)))).frames) == 15
+
+
+# Streams and starts
+
+
+@pytest.mark.parametrize(
+    ("sizes", "default", "chosen"),
+    [
+        ([(96, 64), (192, 128), (160, 96)], None, 1),
+        ([(96, 64), (192, 128), (160, 96)], 2, 2),
+        ([(192, 128), (192, 128)], None, 0),
+        ([(96, 64), (512, 512)], 1, 0),  # the author's choice is over the limit
+    ],
+)
+async def test_of_several_films_the_best_that_can_be_decoded_is_chosen_and_told(sizes, default, chosen):
+    async with running_decoder(max_pixels=256 * 256) as decoder:
+        decoded = await decoder.decode(videos.several_films(sizes, default=default), every_nth_frame=1)
+    assert decoded.video.HasField("stream_index")
+    assert decoded.video.stream_index == chosen
+    assert (decoded.video.width, decoded.video.height) == sizes[chosen]
+    assert numbers(decoded) == list(range(100 * chosen, 100 * chosen + 10))
+    assert len(decoded.video.streams) == len(sizes)
+
+
+async def test_a_cover_is_not_taken_for_the_film(decoder: Decoder):
+    decoded = await decoder.decode(videos.with_cover(film=True), every_nth_frame=1)
+    assert numbers(decoded) == list(range(20))
+    assert decoded.video.streams[decoded.video.stream_index].codec == "h264"
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov", "matroska", "mpegts"])
+@pytest.mark.parametrize("shift", [50, -5, -15])
+async def test_times_count_from_the_first_frame_that_is_shown(decoder: Decoder, container, shift):
+    """A late start becomes an empty edit in MP4; an early one an edit that hides frames. Elsewhere they are moved."""
+    file = encode(Clip(container=container, shift=shift))
+    hidden = max(0, -shift) if container in {"mp4", "mov"} else 0
+    decoded = await decoder.decode(file, every_nth_frame=1)
+    assert numbers(decoded) == list(range(hidden, 30))
+    assert decoded.times == [pytest.approx(number / 10, abs=0.0011) for number in range(30 - hidden)]
+    later = await decoder.decode(file, every_nth_frame=3, start_time=0.7)
+    assert numbers(later) == list(range(hidden + 7, 30, 3))

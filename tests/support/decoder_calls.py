@@ -77,9 +77,12 @@ def config(source: common_pb2.VideoSource | bytes, **options: Any) -> frame_deco
     """Return a config; `sampling` is given by its fields, times in seconds."""
     if isinstance(source, bytes):
         source = common_pb2.VideoSource(inline_bytes=source)
-    for name in ("frames_per_second", "every_nth_frame", "keyframes_only"):
+    for name in ("frames_per_second", "every_nth_frame", "keyframes_only", "scenes"):
         if name in options:
             options["sampling"] = common_pb2.FrameSampling(**{name: options.pop(name)})
+    if "timestamps" in options:
+        moments = [duration(time) for time in options.pop("timestamps")]
+        options["sampling"] = common_pb2.FrameSampling(timestamps=common_pb2.TimestampSampling(times=moments))
     for name in ("start_time", "end_time"):
         if name in options and not isinstance(options[name], Duration):
             options[name] = duration(options[name])

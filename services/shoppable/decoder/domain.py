@@ -31,7 +31,21 @@ class KeyframesOnly:
     """What the encoder stored as key frames."""
 
 
-Sampling: TypeAlias = FramesPerSecond | EveryNthFrame | KeyframesOnly
+@dataclass(frozen=True)
+class Moments:
+    """What is on the screen at given times, which rise."""
+
+    times_ns: tuple[int, ...]  # at least one
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """The first frame after each hard cut, and so many frames a second besides."""
+
+    rate: Fraction
+
+
+Sampling: TypeAlias = FramesPerSecond | EveryNthFrame | KeyframesOnly | Moments | Scenes
 DEFAULT_SAMPLING = FramesPerSecond(Fraction(5))
 
 
@@ -110,6 +124,10 @@ class VideoFacts:
     average_frame_rate: float | None
     frame_count: int | None
     pixel_format: str
+    color_transfer: str  # empty if not stated
+    hdr: bool
+    interlaced: bool
+    stream_index: int  # of the chosen stream in `streams`
     streams: tuple[StreamFacts, ...]
     size_bytes: int
 

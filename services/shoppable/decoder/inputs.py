@@ -73,7 +73,8 @@ def path_of_uri(uri: str) -> str:
 class FileRoots:
     """The folders whose files may be read."""
 
-    def __init__(self, roots: Sequence[Path]) -> None:
+    def __init__(self, roots: Sequence[Path], *, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._roots = tuple(os.path.realpath(root) for root in roots)
 
     def open(self, path: str, *, uri: str, field: str) -> OpenFile:
@@ -119,10 +120,21 @@ class FileRoots:
         try:
             found = os.fstat(descriptor)
             _require_plain(found, field)
+            self._require_size(found.st_size, field)
         except BaseException:
             file.close()
             raise
         return OpenFile(file=file, size_bytes=found.st_size)
+
+    def _require_size(self, size: int, field: str) -> None:
+        if size > self._max_bytes:
+            raise RefusedVideoError(
+                field,
+                f"must name a file of at most {self._max_bytes} bytes, and its has {size}",
+                reason=SIZE_LIMIT,
+                limit=self._max_bytes,
+                value=size,
+            )
 
 
 def _is_below(path: str, root: str) -> bool:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from shoppable.decoder.adapters.opening import Guards
-from shoppable.decoder.adapters.pyav import DecodedFrame, VideoFile
+import numpy as np
+
+from shoppable.decoder.adapters.opening import DAMAGE, Guards
+from shoppable.decoder.adapters.pyav import VideoFile
 from shoppable.decoder.adapters.rendering import Renderer
 from shoppable.decoder.cuts import CutDetector
 from shoppable.decoder.domain import (
@@ -31,7 +33,7 @@ from shoppable.decoder.domain import (
 from shoppable.decoder.errors import BusyError
 from shoppable.decoder.feed import Feed
 from shoppable.decoder.inputs import FileRoots, OpenFile, Upload, in_memory
-from shoppable.decoder.sampling import Sampler, Verdict
+from shoppable.decoder.selection import Selected, Selection
 from shoppable.runtime import metrics
 from shoppable.runtime.errors import InvalidRequestError, Violation
 from shoppable.runtime.images import write_jpeg
@@ -43,7 +45,7 @@ class SampledFrame:
 
     index: int  # from 0
     time_ns: int
-    picture: bytes  # as `encoding` says
+    picture: memoryview  # contiguous bytes, as `encoding` says
     encoding: Encoding
     width: int
     height: int
@@ -184,21 +186,16 @@ class DecoderPipeline:
 
 def _decode(video: VideoFile, order: Order) -> Generator[Event | None, None, None]:
     yield video.facts
-    sampler = Sampler(order, tick_ns=video.tick_ns)
+    selection = Selection(video, order)
     studio = _Studio(video, order)
-    read_to_end = True
-    for frame in video.frames(order.start_ns):
-        verdict = Verdict.SKIP if frame is None else sampler.judge(frame.time_ns, keyframe=frame.keyframe)
-        if verdict is Verdict.PAST_END:
-            read_to_end = False
-            break
-        yield studio.develop(frame) if frame is not None and verdict is Verdict.SEND else None
+    for selected in selection:
+        yield None if selected is None else studio.develop(selected)
     yield Summary(
         frames_decoded=video.frames_decoded,
         frames_sent=studio.developed,
         damaged_packets=video.damaged_packets,
         end_ns=video.end_ns,
-        truncated=read_to_end and video.truncated,
+        truncated=selection.read_to_end and video.truncated,
     )
 
 
@@ -206,23 +203,36 @@ class _Studio:
     """Makes pictures of decoded frames."""
 
     def __init__(self, video: VideoFile, order: Order) -> None:
+        self._video = video
         self._order = order
-        self._renderer = Renderer(longest_side=order.longest_side, pixel_aspect=video.pixel_aspect)
+        self._renderer = Renderer(
+            longest_side=order.longest_side,
+            pixel_aspect=video.pixel_aspect,
+            bottom_field_first=video.bottom_field_first,
+        )
         self._cuts = CutDetector()
         self.developed = 0
 
-    def develop(self, frame: DecodedFrame) -> SampledFrame:
-        pixels = self._renderer.render(frame.picture, frame.orientation)
-        jpeg = self._order.encoding is Encoding.JPEG
+    def develop(self, selected: Selected) -> SampledFrame | None:
+        """Return what leaves, or None if the frame is of a kind that nothing can be made of."""
+        frame = selected.frame
+        try:
+            pixels = self._renderer.render(frame.picture, frame.orientation)
+        except DAMAGE:
+            self._video.note_damage()
+            return None
+        picture = np.ascontiguousarray(pixels).data.cast("B")
+        if self._order.encoding is Encoding.JPEG:
+            picture = memoryview(write_jpeg(pixels, quality=self._order.jpeg_quality).data)
         sampled = SampledFrame(
             index=self.developed,
             time_ns=frame.time_ns,
-            picture=write_jpeg(pixels, quality=self._order.jpeg_quality).data if jpeg else pixels.tobytes(),
+            picture=picture,
             encoding=self._order.encoding,
             width=pixels.shape[1],
             height=pixels.shape[0],
             keyframe=frame.keyframe,
-            scene_cut=self._cuts.is_cut(pixels),
+            scene_cut=self._cuts.is_cut(pixels) or selected.after_cut,
         )
         self.developed += 1
         metrics.FRAMES_SENT.inc()

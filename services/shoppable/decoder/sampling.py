@@ -4,7 +4,18 @@ from enum import Enum
 from fractions import Fraction
 from typing import Protocol
 
-from shoppable.decoder.domain import NS_PER_S, EveryNthFrame, FramesPerSecond, KeyframesOnly, Order, Sampling
+from shoppable.decoder.domain import (
+    NS_PER_S,
+    EveryNthFrame,
+    FramesPerSecond,
+    KeyframesOnly,
+    Moments,
+    Order,
+    Sampling,
+    Scenes,
+)
+
+_INTERVALS_KEPT = 64  # packets are out of order by no more than 16
 
 
 class Verdict(Enum):
@@ -12,6 +23,7 @@ class Verdict(Enum):
 
     SEND = "send"
     SKIP = "skip"
+    OUTSIDE = "outside"  # before the start, or not later than a frame before
     PAST_END = "past end"  # this frame and all after it are not wanted
 
 
@@ -39,6 +51,32 @@ class _Rate:
         return True
 
 
+class Foresight:
+    """Tells from the times of packets, which come before their frames, which frames a rate will not want.
+
+    Of an interval, that is each frame but the earliest one whose packet has been read.
+    """
+
+    def __init__(self, rate: Fraction, *, start_ns: int, tick_ns: int) -> None:
+        self._rate = rate / NS_PER_S
+        self._start_ns = start_ns
+        self._origin_ns = start_ns - max(1, tick_ns // 2)
+        self._earliest: dict[int, int] = {}  # of an interval; of the last few intervals
+
+    def rules_out(self, time_ns: int) -> bool:
+        """Say whether the frame of the next packet is surely not wanted."""
+        if time_ns < self._start_ns:
+            return True
+        interval = int((time_ns - self._origin_ns) * self._rate)
+        earliest = self._earliest.get(interval)
+        if earliest is not None and earliest < time_ns:
+            return True
+        self._earliest[interval] = time_ns
+        if len(self._earliest) > _INTERVALS_KEPT:
+            del self._earliest[min(self._earliest)]
+        return False
+
+
 class _EveryNth:
     def __init__(self, n: int) -> None:
         self._n = n
@@ -62,6 +100,10 @@ def _strategy(sampling: Sampling, start_ns: int, tick_ns: int) -> _Strategy:
             return _EveryNth(n)
         case KeyframesOnly():
             return _Keyframes()
+        case Scenes(rate):
+            return _Rate(rate, start_ns, tick_ns)
+        case Moments():
+            raise ValueError("moments are looked up, not judged frame by frame")
 
 
 class Sampler:
@@ -82,6 +124,6 @@ class Sampler:
         if self._end_ns is not None and time_ns >= self._end_ns:
             return Verdict.PAST_END
         if time_ns <= self._last_ns or time_ns < self._start_ns:
-            return Verdict.SKIP
+            return Verdict.OUTSIDE
         self._last_ns = time_ns
         return Verdict.SEND if self._strategy.wants(time_ns, keyframe=keyframe) else Verdict.SKIP

@@ -5,6 +5,8 @@ import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
+from shoppable.decoder import wire
+from shoppable.decoder.adapters.hardware import find_device
 from shoppable.decoder.adapters.opening import Guards
 from shoppable.decoder.convert import SourceLimits
 from shoppable.decoder.domain import NS_PER_S
@@ -13,7 +15,7 @@ from shoppable.decoder.pipeline import DecoderPipeline, UploadLimits
 from shoppable.decoder.servicer import FrameDecoderServicer
 from shoppable.decoder.settings import DecoderSettings
 from shoppable.runtime.server import Assembly, Limit, Service
-from shoppable.v1 import frame_decoder_pb2, frame_decoder_pb2_grpc
+from shoppable.v1 import frame_decoder_pb2
 
 
 @contextlib.asynccontextmanager
@@ -21,13 +23,16 @@ async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
     """Yield the decoder's services; its threads end with the context."""
     with ThreadPoolExecutor(settings.workers or os.cpu_count() or 1, thread_name_prefix="decode") as executor:
         pipeline = DecoderPipeline(
-            roots=FileRoots(settings.file_roots),
+            roots=FileRoots(settings.file_roots, max_bytes=settings.max_file_bytes),
             guards=Guards(
                 formats=settings.formats,
                 codecs=settings.codecs,
                 max_pixels=settings.max_pixels,
                 max_duration_ns=int(settings.max_duration_s * NS_PER_S),
+                max_frames=settings.max_frames,
+                max_idle_work_s=settings.max_idle_work_s,
                 decode_threads=settings.decode_threads,
+                device=find_device(settings.hardware),
             ),
             uploads=UploadLimits(
                 max_bytes=settings.max_upload_bytes,
@@ -48,13 +53,15 @@ async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
             services=[
                 Service(
                     descriptor=frame_decoder_pb2.DESCRIPTOR.services_by_name["FrameDecoderService"],
-                    register=frame_decoder_pb2_grpc.add_FrameDecoderServiceServicer_to_server,
+                    register=wire.register,
                     servicer=servicer,
                 )
             ],
             limits=[
                 Limit("inline_video_bytes", settings.max_inline_bytes, "bytes"),
                 Limit("upload_bytes", settings.max_upload_bytes, "bytes"),
+                Limit("file_bytes", settings.max_file_bytes, "bytes"),
+                Limit("video_frames", settings.max_frames, "frames"),
                 Limit("frame_pixels", settings.max_pixels, "pixels"),
                 Limit("video_seconds", int(settings.max_duration_s), "seconds"),
                 Limit("concurrent_streams", settings.max_streams, "calls"),

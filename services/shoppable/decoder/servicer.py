@@ -37,8 +37,8 @@ class FrameDecoderServicer(frame_decoder_pb2_grpc.FrameDecoderServiceServicer):
 
     async def DecodeFrames(  # noqa: N802  # gRPC's name
         self, request_iterator: AsyncIterator[frame_decoder_pb2.DecodeFramesRequest], context: Any
-    ) -> AsyncIterator[frame_decoder_pb2.DecodeFramesResponse]:
-        """See the contract."""
+    ) -> AsyncIterator[Any]:
+        """See the contract. Frames leave as the bytes of their responses: see `wire`."""
         requests = convert.Requests(request_iterator, idle_s=self._upload_idle_s)
         opening = await requests.opening(self._limits)
         chunks = requests.chunks(patient=not isinstance(opening.source, UploadSource))

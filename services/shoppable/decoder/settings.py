@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from shoppable.decoder.adapters.hardware import Wish
 from shoppable.runtime.settings import Names, Paths, ServerSettings
 
 # Containers and codecs that the tests read. Each more is more of FFmpeg within a stranger's reach.
@@ -26,6 +27,7 @@ class DecoderSettings(ServerSettings):
     )
     max_inline_bytes: int = Field(16 * 2**20, ge=1, description="largest video that may be sent inside a request")
     max_upload_bytes: int = Field(2 * 2**30, ge=1, description="largest video that may be uploaded in chunks")
+    max_file_bytes: int = Field(64 * 2**30, ge=1, description="largest file that may be read by its URI")
     spool_bytes: int = Field(
         4 * 2**20, ge=0, description="bytes of an upload that are kept in memory before it goes to a temporary file"
     )
@@ -42,6 +44,10 @@ class DecoderSettings(ServerSettings):
         4096 * 2304, ge=256, description="most pixels of a stored frame; a larger video is refused unopened"
     )
     max_duration_s: float = Field(6 * 3600.0, gt=0, description="longest video, in seconds of its time")
+    max_frames: int = Field(2_000_000, ge=1, description="most frames of a video that are decoded in a call")
+    max_idle_work_s: float = Field(
+        30.0, gt=0, description="seconds of CPU that a video may take without giving a frame; then it is refused"
+    )
     max_streams: int = Field(
         16, ge=1, description="videos in work at a time; more are refused with RESOURCE_EXHAUSTED and RetryInfo"
     )
@@ -51,6 +57,9 @@ class DecoderSettings(ServerSettings):
         ge=1,
         le=16,
         description="threads inside a video's codec; 1 is best for many videos at a time, more help one alone",
+    )
+    hardware: Wish = Field(
+        "none", description="none: decode in software; cuda, auto: on an NVIDIA GPU if there is one, else in software"
     )
     frames_ahead: int = Field(
         3, ge=1, le=32, description="sampled frames of a video that may wait for their reader; then decoding pauses"

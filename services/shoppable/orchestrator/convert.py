@@ -23,6 +23,7 @@ from shoppable.v1 import common_pb2, orchestrator_pb2, product_matcher_pb2
 
 _THUMBNAIL_QUALITY = 85
 _MAX_NAMES = 100  # of models or categories
+_MAX_MOMENTS = 10_000  # of a sampling by timestamps
 
 
 def read_source(
@@ -99,6 +100,14 @@ def _read_sampling(
             step = sampling.every_nth_frame
             field = "options.sampling.every_nth_frame"
             violations.check(1 <= step <= 100_000, field, f"must be in 1..100000, and is {step}")
+        case "timestamps":
+            # The decoder checks the order of the times.
+            field, count = "options.sampling.timestamps.times", len(sampling.timestamps.times)
+            violations.check(1 <= count <= _MAX_MOMENTS, field, f"must be 1..{_MAX_MOMENTS} times, and are {count}")
+        case "scenes":
+            violations.optional_number(
+                sampling.scenes, "frames_per_second", low=0.01, high=240, default=1, prefix="options.sampling.scenes."
+            )
     return sampling
 
 

@@ -278,6 +278,62 @@ class KeyframeSampling(_message.Message):
 Global___KeyframeSampling: _TypeAlias = KeyframeSampling  # noqa: Y015
 
 @_typing.final
+class TimestampSampling(_message.Message):
+    """Asks for the frames that are on the screen at given moments. What lies between is not decoded where the
+    container's index allows it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def times(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
+        """The moments: offsets from the start of the video, 1..10000 of them, each later than the one before, and all
+        within start_time and end_time where these are set. A frame is on the screen from its own time until that of
+        the next; a moment before the first frame means the first one, and a moment behind the end no frame. A frame
+        that is on the screen at several of the moments is sent once.
+        """
+
+    def __init__(
+        self,
+        *,
+        times: _abc.Iterable[_duration_pb2.Duration] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["times", b"times"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimestampSampling: _TypeAlias = TimestampSampling  # noqa: Y015
+
+@_typing.final
+class SceneSampling(_message.Message):
+    """Asks for the first frame after each hard cut (it has scene_cut set), and for a steady rate besides. To find the
+    cuts, every frame is decoded and looked at.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    frames_per_second: _builtins.float
+    """So many frames a second besides those after cuts, as FrameSampling.frames_per_second; 0.01..240, default 1."""
+    def __init__(
+        self,
+        *,
+        frames_per_second: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_frames_per_second", b"_frames_per_second", "frames_per_second", b"frames_per_second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frames_per_second", b"_frames_per_second", "frames_per_second", b"frames_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__frames_per_second: _TypeAlias = _typing.Literal["frames_per_second"]  # noqa: Y015
+    _WhichOneofArgType__frames_per_second: _TypeAlias = _typing.Literal["_frames_per_second", b"_frames_per_second"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frames_per_second) -> _WhichOneofReturnType__frames_per_second | None: ...
+
+Global___SceneSampling: _TypeAlias = SceneSampling  # noqa: Y015
+
+@_typing.final
 class FrameSampling(_message.Message):
     """Which frames of a video are wanted."""
 
@@ -286,6 +342,8 @@ class FrameSampling(_message.Message):
     FRAMES_PER_SECOND_FIELD_NUMBER: _builtins.int
     EVERY_NTH_FRAME_FIELD_NUMBER: _builtins.int
     KEYFRAMES_ONLY_FIELD_NUMBER: _builtins.int
+    TIMESTAMPS_FIELD_NUMBER: _builtins.int
+    SCENES_FIELD_NUMBER: _builtins.int
     frames_per_second: _builtins.float
     """So many frames a second of the video's time, 0.01..240: of each interval of 1/n seconds the first
     frame at or after its start. A video with fewer frames than asked for yields what it has.
@@ -296,18 +354,28 @@ class FrameSampling(_message.Message):
     def keyframes_only(self) -> Global___KeyframeSampling:
         """Key frames only."""
 
+    @_builtins.property
+    def timestamps(self) -> Global___TimestampSampling:
+        """The frames at given moments."""
+
+    @_builtins.property
+    def scenes(self) -> Global___SceneSampling:
+        """The frames after cuts, and a steady rate."""
+
     def __init__(
         self,
         *,
         frames_per_second: _builtins.float = ...,
         every_nth_frame: _builtins.int = ...,
         keyframes_only: Global___KeyframeSampling | None = ...,
+        timestamps: Global___TimestampSampling | None = ...,
+        scenes: Global___SceneSampling | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["every_nth_frame", b"every_nth_frame", "frames_per_second", b"frames_per_second", "keyframes_only", b"keyframes_only", "strategy", b"strategy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["every_nth_frame", b"every_nth_frame", "frames_per_second", b"frames_per_second", "keyframes_only", b"keyframes_only", "scenes", b"scenes", "strategy", b"strategy", "timestamps", b"timestamps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["every_nth_frame", b"every_nth_frame", "frames_per_second", b"frames_per_second", "keyframes_only", b"keyframes_only", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["every_nth_frame", b"every_nth_frame", "frames_per_second", b"frames_per_second", "keyframes_only", b"keyframes_only", "scenes", b"scenes", "strategy", b"strategy", "timestamps", b"timestamps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_strategy: _TypeAlias = _typing.Literal["frames_per_second", "every_nth_frame", "keyframes_only"]  # noqa: Y015
+    _WhichOneofReturnType_strategy: _TypeAlias = _typing.Literal["frames_per_second", "every_nth_frame", "keyframes_only", "timestamps", "scenes"]  # noqa: Y015
     _WhichOneofArgType_strategy: _TypeAlias = _typing.Literal["strategy", b"strategy"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_strategy) -> _WhichOneofReturnType_strategy | None: ...
 
@@ -360,6 +428,10 @@ class VideoInfo(_message.Message):
     PIXEL_FORMAT_FIELD_NUMBER: _builtins.int
     STREAMS_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    COLOR_TRANSFER_FIELD_NUMBER: _builtins.int
+    HDR_FIELD_NUMBER: _builtins.int
+    INTERLACED_FIELD_NUMBER: _builtins.int
+    STREAM_INDEX_FIELD_NUMBER: _builtins.int
     container: _builtins.str
     """FFmpeg's name of the container format, for example "mov,mp4,m4a,3gp,3g2,mj2"."""
     codec: _builtins.str
@@ -380,6 +452,22 @@ class VideoInfo(_message.Message):
     """FFmpeg's name of the stored pixel format, for example "yuv420p"."""
     size_bytes: _builtins.int
     """Size of the file in bytes; absent while it is not known."""
+    color_transfer: _builtins.str
+    """FFmpeg's name of the transfer characteristic, for example "bt709" or "smpte2084"; empty if the video does
+    not state it.
+    """
+    hdr: _builtins.bool
+    """Whether the video is of high dynamic range: its transfer is PQ ("smpte2084") or HLG ("arib-std-b67"). The
+    frames sent are not: they are tone-mapped to sRGB.
+    """
+    interlaced: _builtins.bool
+    """Whether frames are stored as two fields of different moments. Of each such frame only the field that is
+    shown first is sent, at full height.
+    """
+    stream_index: _builtins.int
+    """Which of `streams` is decoded, by its index: among the streams of moving pictures that can be decoded here,
+    one that is marked as default, then the one of the most pixels, then the first. Cover pictures do not count.
+    """
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Length of the video; absent if the container does not tell."""
@@ -402,10 +490,14 @@ class VideoInfo(_message.Message):
         pixel_format: _builtins.str = ...,
         streams: _abc.Iterable[Global___StreamInfo] | None = ...,
         size_bytes: _builtins.int | None = ...,
+        color_transfer: _builtins.str = ...,
+        hdr: _builtins.bool = ...,
+        interlaced: _builtins.bool = ...,
+        stream_index: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_average_frame_rate", b"_average_frame_rate", "_frame_count", b"_frame_count", "_size_bytes", b"_size_bytes", "average_frame_rate", b"average_frame_rate", "duration", b"duration", "frame_count", b"frame_count", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_average_frame_rate", b"_average_frame_rate", "_frame_count", b"_frame_count", "_size_bytes", b"_size_bytes", "_stream_index", b"_stream_index", "average_frame_rate", b"average_frame_rate", "duration", b"duration", "frame_count", b"frame_count", "size_bytes", b"size_bytes", "stream_index", b"stream_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_frame_rate", b"_average_frame_rate", "_frame_count", b"_frame_count", "_size_bytes", b"_size_bytes", "average_frame_rate", b"average_frame_rate", "codec", b"codec", "container", b"container", "duration", b"duration", "frame_count", b"frame_count", "height", b"height", "pixel_format", b"pixel_format", "rotation_degrees", b"rotation_degrees", "size_bytes", b"size_bytes", "streams", b"streams", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_frame_rate", b"_average_frame_rate", "_frame_count", b"_frame_count", "_size_bytes", b"_size_bytes", "_stream_index", b"_stream_index", "average_frame_rate", b"average_frame_rate", "codec", b"codec", "color_transfer", b"color_transfer", "container", b"container", "duration", b"duration", "frame_count", b"frame_count", "hdr", b"hdr", "height", b"height", "interlaced", b"interlaced", "pixel_format", b"pixel_format", "rotation_degrees", b"rotation_degrees", "size_bytes", b"size_bytes", "stream_index", b"stream_index", "streams", b"streams", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__average_frame_rate: _TypeAlias = _typing.Literal["average_frame_rate"]  # noqa: Y015
     _WhichOneofArgType__average_frame_rate: _TypeAlias = _typing.Literal["_average_frame_rate", b"_average_frame_rate"]  # noqa: Y015
@@ -413,12 +505,16 @@ class VideoInfo(_message.Message):
     _WhichOneofArgType__frame_count: _TypeAlias = _typing.Literal["_frame_count", b"_frame_count"]  # noqa: Y015
     _WhichOneofReturnType__size_bytes: _TypeAlias = _typing.Literal["size_bytes"]  # noqa: Y015
     _WhichOneofArgType__size_bytes: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__stream_index: _TypeAlias = _typing.Literal["stream_index"]  # noqa: Y015
+    _WhichOneofArgType__stream_index: _TypeAlias = _typing.Literal["_stream_index", b"_stream_index"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__average_frame_rate) -> _WhichOneofReturnType__average_frame_rate | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__frame_count) -> _WhichOneofReturnType__frame_count | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__size_bytes) -> _WhichOneofReturnType__size_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stream_index) -> _WhichOneofReturnType__stream_index | None: ...
 
 Global___VideoInfo: _TypeAlias = VideoInfo  # noqa: Y015
 

@@ -56,7 +56,8 @@ class FrameDecoderServiceServicer:
 
         Errors:
         - INVALID_ARGUMENT: the source is missing, too large, no video, or of a refused format or size
-        (reasons INVALID_REQUEST, NOT_A_VIDEO, UNSUPPORTED_CODEC, PIXEL_LIMIT).
+        (reasons INVALID_REQUEST, NOT_A_VIDEO, NO_VIDEO_STREAM, NO_FRAMES, UNSUPPORTED_CODEC), or beyond a limit,
+        which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT).
         - NOT_FOUND: no file at the URI (ResourceInfo). PERMISSION_DENIED: the URI leads out of the allowed roots.
         - RESOURCE_EXHAUSTED: the decoder is busy (RetryInfo).
         """

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoppable.decoder.domain import NS_PER_S, EveryNthFrame, FramesPerSecond, KeyframesOnly, Order
-from shoppable.decoder.sampling import Sampler, Verdict
+from shoppable.decoder.sampling import Foresight, Sampler, Verdict
 
 MS = NS_PER_S // 1000
 
@@ -79,3 +79,19 @@ def test_a_time_that_was_sent_starts_at_the_same_frame():
     for time_ns in times:
         assert chosen(Order(EveryNthFrame(1), start_ns=time_ns), times)[0] == time_ns
         assert time_ns not in chosen(Order(EveryNthFrame(1), end_ns=time_ns or 1), times[1:])
+
+
+@given(rising, rates, st.integers(0, 20_000), st.randoms(use_true_random=False))
+def test_frames_that_foresight_rules_out_are_never_missed(times, rate, start_ms, random):
+    """Packets come in whatever order; of the frames that are left, the sampler picks the same."""
+    order = Order(FramesPerSecond(rate), start_ns=start_ms * MS)
+    foresight = Foresight(rate, start_ns=order.start_ns, tick_ns=1)
+    packets = sorted(times, key=lambda time_ns: times.index(time_ns) + random.randrange(16))
+    left = {time_ns for time_ns in packets if not foresight.rules_out(time_ns)}
+    assert chosen(order, sorted(left)) == chosen(order, times)
+
+
+def test_foresight_rules_out_what_follows_in_an_interval():
+    foresight = Foresight(Fraction(1), start_ns=0, tick_ns=1)
+    out = [foresight.rules_out(time_ns * MS) for time_ns in (0, 400, 200, 1300, 1100, 1200)]
+    assert out == [False, True, True, False, False, True]

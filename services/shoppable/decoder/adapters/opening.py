@@ -16,6 +16,7 @@ from fractions import Fraction
 
 import av
 import av.error
+import structlog
 from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
@@ -23,6 +24,8 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from shoppable.decoder import errors
+from shoppable.decoder.adapters import hardware
+from shoppable.decoder.adapters.effort import Effort
 from shoppable.decoder.domain import NS_PER_S
 from shoppable.decoder.errors import RefusedVideoError
 from shoppable.decoder.inputs import OpenFile
@@ -30,6 +33,7 @@ from shoppable.runtime.errors import UnavailableError
 
 # What FFmpeg's calls raise on bytes that make no sense. MemoryError comes from sizes that nobody could allocate.
 DAMAGE = (av.error.FFmpegError, UnicodeDecodeError, MemoryError, OverflowError)
+_log = structlog.get_logger(__name__)
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -45,18 +49,36 @@ class Guards:
     codecs: tuple[str, ...]
     max_pixels: int
     max_duration_ns: int
+    max_frames: int
+    max_idle_work_s: float  # of CPU, without a frame
     decode_threads: int
+    device: str | None = None  # a GPU that decodes, as FFmpeg names its kind; None: software
 
     def check_pixels(self, width: int, height: int, field: str) -> None:
         """Refuse a stored picture that is too large."""
         pixels = width * height
         if pixels > self.max_pixels:
+            raise self.too_large(field, f"has {width} x {height}", value=pixels)
+
+    def too_large(self, field: str, text: str, *, value: int | None = None) -> RefusedVideoError:
+        """Return the refusal of pictures that are too large; `value` is their size in pixels, if it is known."""
+        return RefusedVideoError(
+            field,
+            f"must have frames of at most {self.max_pixels} pixels, and {text}",
+            reason=errors.PIXEL_LIMIT,
+            limit=self.max_pixels,
+            value=value,
+        )
+
+    def check_frames(self, frames: int, field: str) -> None:
+        """Refuse a video of too many frames."""
+        if frames > self.max_frames:
             raise RefusedVideoError(
                 field,
-                f"must have frames of at most {self.max_pixels} pixels, and has {width} x {height}",
-                reason=errors.PIXEL_LIMIT,
-                limit=self.max_pixels,
-                value=pixels,
+                f"must have at most {self.max_frames} frames",
+                reason=errors.FRAME_LIMIT,
+                limit=self.max_frames,
+                value=frames,
             )
 
     def check_duration(self, duration_ns: int, field: str) -> None:
@@ -73,11 +95,12 @@ class Guards:
 
 
 class WatchedFile:
-    """The file as FFmpeg sees it. Its calls raise StoppedError once `stop` is set."""
+    """The file as FFmpeg sees it. Its calls raise StoppedError once `stop` is set, and when the effort is too much."""
 
-    def __init__(self, opened: OpenFile, stop: threading.Event) -> None:
+    def __init__(self, opened: OpenFile, stop: threading.Event, effort: Effort) -> None:
         self._file = opened.file
         self._stop = stop
+        self._effort = effort
 
     def read(self, size: int) -> bytes:
         """Return the next bytes."""
@@ -106,6 +129,7 @@ class WatchedFile:
     def _check(self) -> None:
         if self._stop.is_set():
             raise StoppedError
+        self._effort.check()
 
 
 @dataclass(frozen=True)
@@ -128,28 +152,10 @@ def open_video(file: WatchedFile, guards: Guards, *, field: str, keyframes_only:
         UnavailableError: The file cannot be read.
         StoppedError: Nobody wants it any more.
     """
-    file.seek(0)
-    try:
-        container = av.open(
-            file,
-            "r",
-            options={
-                "format_whitelist": ",".join(guards.formats),
-                "protocol_whitelist": "none",
-                "codec_whitelist": ",".join(guards.codecs),
-                "max_pixels": str(guards.max_pixels),
-            },
-            metadata_errors="replace",
-        )
-    except DAMAGE as error:
-        raise RefusedVideoError(
-            field,
-            f"must be a whole video in a container that is read here: {', '.join(guards.formats)}",
-            reason=errors.NOT_A_VIDEO,
-        ) from error
+    container = _open_container(file, guards, field)
     with contextlib.ExitStack() as stack:
         stack.callback(container.close)
-        stream = _choose_stream(container, field)
+        stream = _choose_stream(container, guards, field)
         codec = _open_codec(stream, guards, field, keyframes_only=keyframes_only)
         if not stream.time_base:
             raise RefusedVideoError(field, "must tell the times of its frames", reason=errors.NOT_A_VIDEO)
@@ -158,6 +164,31 @@ def open_video(file: WatchedFile, guards: Guards, *, field: str, keyframes_only:
         guards.check_duration(duration_ns or 0, field)
         stack.pop_all()
     return OpenVideo(container, stream, codec, time_base, stream.start_time, duration_ns)
+
+
+def _open_container(file: WatchedFile, guards: Guards, field: str) -> InputContainer:
+    options = {
+        "format_whitelist": ",".join(guards.formats),
+        "protocol_whitelist": "none",
+        "codec_whitelist": ",".join(guards.codecs),
+        "max_pixels": str(guards.max_pixels),
+    }
+    file.seek(0)
+    if guards.device is not None:
+        try:
+            accelerated = hardware.acceleration(guards.device)
+            return av.open(file, "r", options=options, metadata_errors="replace", hwaccel=accelerated)
+        except hardware.FAILURES:
+            _log.info("this video is decoded in software", device=guards.device)
+            file.seek(0)
+    try:
+        return av.open(file, "r", options=options, metadata_errors="replace")
+    except DAMAGE as error:
+        raise RefusedVideoError(
+            field,
+            f"must be a whole video in a container that is read here: {', '.join(guards.formats)}",
+            reason=errors.NOT_A_VIDEO,
+        ) from error
 
 
 def codec_name(stream: Stream) -> str:
@@ -170,14 +201,25 @@ def _failed_read() -> UnavailableError:
     return UnavailableError("the video's file cannot be read now", reason="FILE_SYSTEM_FAILED")
 
 
-def _choose_stream(container: InputContainer, field: str) -> VideoStream:
+def _merit(stream: VideoStream, guards: Guards) -> tuple[bool, bool, int, int]:
+    """Rank a film: one that can be decoded, that its author prefers, that is large, that comes first."""
+    codec: VideoCodecContext | None = stream.codec_context
+    pixels = 0 if codec is None else codec.width * codec.height
+    can = codec is not None and bool(_names(codec) & set(guards.codecs)) and 0 < pixels <= guards.max_pixels
+    return can, bool(stream.disposition & Disposition.default), pixels, -stream.index
+
+
+def _names(codec: VideoCodecContext) -> set[str]:
+    return {codec.codec.name, str(codec.codec.canonical_name)}
+
+
+def _choose_stream(container: InputContainer, guards: Guards, field: str) -> VideoStream:
     films = [stream for stream in container.streams.video if not stream.disposition & _NO_FILM]
     if not len(container.streams):
         raise RefusedVideoError(field, "must be a whole video, and has no stream at all", reason=errors.NOT_A_VIDEO)
     if not films:
         raise RefusedVideoError(field, "must have a stream of moving pictures", reason=errors.NO_VIDEO_STREAM)
-    best = container.streams.best("video")
-    chosen = next((stream for stream in films if best is not None and stream.index == best.index), films[0])
+    chosen = max(films, key=lambda stream: _merit(stream, guards))
     for stream in container.streams:
         if stream.index != chosen.index:
             stream.discard = Discard.all  # not even read, where the container can skip it
@@ -187,7 +229,7 @@ def _choose_stream(container: InputContainer, field: str) -> VideoStream:
 def _open_codec(stream: VideoStream, guards: Guards, field: str, *, keyframes_only: bool) -> VideoCodecContext:
     codec: VideoCodecContext | None = stream.codec_context  # None: FFmpeg has no decoder for it
     name = codec_name(stream)
-    if codec is None or not {codec.codec.name, name} & set(guards.codecs):
+    if codec is None or not _names(codec) & set(guards.codecs):
         raise RefusedVideoError(
             field,
             f"must be of a codec that is decoded here ({', '.join(guards.codecs)}), and is {name or 'unknown'}",

@@ -4,47 +4,29 @@ Not thread-safe: one thread at a time.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import cast
 
-import numpy as np
+from av.error import ArgumentError
 from av.packet import Packet
-from av.sidedata.sidedata import SideData
-from av.sidedata.sidedata import Type as SideDataType
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from shoppable.decoder import errors
-from shoppable.decoder.adapters.opening import DAMAGE, Guards, StoppedError, WatchedFile, codec_name, open_video
-from shoppable.decoder.domain import NS_PER_S, MediaKind, StreamFacts, VideoFacts
+from shoppable.decoder.adapters.effort import Effort
+from shoppable.decoder.adapters.ending import ends_early, ends_inside_ts_packet, index_promises_more
+from shoppable.decoder.adapters.facts import facts_of
+from shoppable.decoder.adapters.frames import Clock, DecodedFrame, LeapFilter
+from shoppable.decoder.adapters.opening import DAMAGE, Guards, StoppedError, WatchedFile, open_video
+from shoppable.decoder.domain import NS_PER_S
 from shoppable.decoder.errors import BrokenVideoError, RefusedVideoError
-from shoppable.decoder.geometry import UPRIGHT, Orientation, orientation_of, square_size
 from shoppable.decoder.inputs import OpenFile
 
 _MAX_READ_FAILURES = 16  # in a row, until the file counts as broken
+_MAX_WITHOUT_SIZE = 8  # packets in a row
 _SEEK_STEPS_NS = (0, 2 * NS_PER_S, 10 * NS_PER_S)  # how far before the start a seek is tried
-_INDEX_TAIL = 32  # entries at the index's end that are held against the file's size
-_TS_PACKET_BYTES = (188, 192, 204)
-_KINDS = {"video": MediaKind.VIDEO, "audio": MediaKind.AUDIO, "subtitle": MediaKind.SUBTITLE}
-
-
-@dataclass(frozen=True)
-class DecodedFrame:
-    """A frame as the codec gave it."""
-
-    time_ns: int  # since the video's start
-    keyframe: bool
-    picture: VideoFrame
-
-    @property
-    def orientation(self) -> Orientation:
-        """Return how the picture becomes upright."""
-        matrix = self.picture.side_data.get(SideDataType.DISPLAYMATRIX.name)
-        if matrix is None:
-            return UPRIGHT
-        return orientation_of(np.frombuffer(bytes(cast(SideData, matrix)), np.int32).tolist())
+_USUAL_KEY_INTERVAL_NS = 10 * NS_PER_S
+_BOTTOM_FIELD_FIRST = (3, 4)  # AV_FIELD_BB, AV_FIELD_TB: as shown, whatever the order in the file
 
 
 @dataclass
@@ -54,8 +36,8 @@ class _Pass:
     frames_decoded: int = 0
     damaged_packets: int = 0
     end_ns: int = 0  # end of the last decoded frame
-    last_ns: int = 0  # its time
     read_until_ns: int = 0  # end of the last packet, decoded or not
+    without_size: int = 0  # packets in a row whose frames are of a size that the codec did not take
 
 
 class VideoFile:
@@ -79,16 +61,20 @@ class VideoFile:
             StoppedError: `stop` was set.
         """
         self._opened = opened
-        self._file = WatchedFile(opened, stop)
+        self._effort = Effort(guards.max_idle_work_s, field)
+        self._file = WatchedFile(opened, stop, self._effort)
         self._guards = guards
         self._field = field
         self._keyframes_only = keyframes_only
         self._stop = stop
+        self._pass = _Pass()
+        self._rules_out: Callable[[int], bool] | None = None
+        self._seeks_badly = False  # it was tried, and led nowhere
         self._open()
         try:
             self._frames = self._decode()
-            self._first = self._next_frame(self._frames)
-            self.facts = self._facts(self._first)
+            self._first: DecodedFrame | None = self._required_frame(self._frames)
+            self.facts = facts_of(self._video, self._first, size_bytes=opened.size_bytes)
         except BaseException:
             self.close()
             raise
@@ -104,6 +90,11 @@ class VideoFile:
         return self._video.stream.sample_aspect_ratio
 
     @property
+    def bottom_field_first(self) -> bool:
+        """Return which field of interlaced frames is shown first."""
+        return self._video.codec.field_order in _BOTTOM_FIELD_FIRST
+
+    @property
     def frames_decoded(self) -> int:
         """Return how many frames the codec gave."""
         return self._pass.frames_decoded
@@ -113,6 +104,15 @@ class VideoFile:
         """Return how many packets gave an error or a corrupt frame."""
         return self._pass.damaged_packets
 
+    def skip_if(self, rules_out: Callable[[int], bool]) -> None:
+        """Leave frames undecoded that no other frame refers to and whose times `rules_out` says are not wanted."""
+        # In AVI frames are told apart by what was decoded when.
+        self._rules_out = None if self._video.container.format.name == "avi" else rules_out
+
+    def note_damage(self) -> None:
+        """Count a frame that was decoded, but of which no picture can be made."""
+        self._pass.damaged_packets += 1
+
     @property
     def end_ns(self) -> int:
         """Return the end of the last decoded frame."""
@@ -121,10 +121,12 @@ class VideoFile:
     @property
     def truncated(self) -> bool:
         """Return whether the file, which must have been read to its end, stops well before the end it states."""
-        return self._ends_early() or self._ends_inside_ts_packet()
+        return self._ends_early() or ends_inside_ts_packet(self._video.container.format.name, self._opened)
 
     def frames(self, start_ns: int) -> Iterator[DecodedFrame | None]:
-        """Decode, once, from the last key frame at or before a time. Blocking at each step.
+        """Decode from the last key frame at or before a time. Blocking at each step.
+
+        May be called again, for a later time, when no more is wanted of what it gave before.
 
         Yields None where work may pause without a frame. A seek lands where the container's index says, in MPEG-TS
         often after the time: then it is tried from earlier, and at last all is decoded from the beginning.
@@ -136,46 +138,36 @@ class VideoFile:
         """
         first, frames = self._first, self._frames
         self._first = None
-        if first is not None and start_ns > first.time_ns:
+        if first is None:
+            first, frames = self._frames_near(start_ns)
+        elif start_ns > first.time_ns:
+            self._pass = _Pass()  # what was decoded to know the video does not count
             first, frames = self._frames_near(start_ns)
         if first is not None:
             yield first
         yield from frames
+
+    def key_frame_lies_between(self, after_ns: int, until_ns: int) -> bool:
+        """Return whether `frames(until_ns)` would pass over a part of what follows `after_ns`, as far as is known.
+
+        Without an index, a key frame is expected every ten seconds.
+        """
+        if self._seeks_badly or until_ns <= after_ns:
+            return False
+        entries = self._video.stream.index_entries
+        found = entries.search_timestamp(self._clock.ticks_at(until_ns)) if len(entries) > 1 else -1
+        if found < 0 or self._video.container.format.name == "mpegts":  # whose index holds only what was read
+            return until_ns - after_ns > _USUAL_KEY_INTERVAL_NS
+        return entries[found].timestamp > self._clock.ticks_at(after_ns)
 
     def close(self) -> None:
         """Close FFmpeg's side of the file; safe to repeat."""
         self._video.container.close()
 
     def _open(self) -> None:
-        self._video = open_video(self._file, self._guards, field=self._field, keyframes_only=self._keyframes_only)
-        self._origin = self._video.origin
-        # Whole numbers: a Fraction for each frame would cost more than some codecs take to decode one.
-        self._tick_numerator = self._video.time_base.numerator * NS_PER_S
-        self._tick_denominator = self._video.time_base.denominator
-        self._pass = _Pass()
-
-    def _facts(self, first: DecodedFrame | None) -> VideoFacts:
-        if first is None:
-            raise RefusedVideoError(self._field, "must hold a frame that can be decoded", reason=errors.NO_FRAMES)
-        container, stream = self._video.container, self._video.stream
-        picture = first.picture
-        width, height = first.orientation.size(*square_size(picture.width, picture.height, self.pixel_aspect))
-        return VideoFacts(
-            container=container.format.name,
-            codec=codec_name(stream),
-            width=width,
-            height=height,
-            rotation_degrees=first.orientation.rotation_degrees,
-            duration_ns=self._video.duration_ns,
-            average_frame_rate=float(stream.average_rate) if stream.average_rate else None,
-            frame_count=stream.frames or None,
-            pixel_format=picture.format.name,
-            streams=tuple(
-                StreamFacts(each.index, _KINDS.get(each.type, MediaKind.OTHER), codec_name(each))
-                for each in container.streams
-            ),
-            size_bytes=self._opened.size_bytes,
-        )
+        with self._effort:
+            self._video = open_video(self._file, self._guards, field=self._field, keyframes_only=self._keyframes_only)
+        self._clock = Clock(self._video, keyframes_only=self._keyframes_only)
 
     # From a place on
 
@@ -185,24 +177,28 @@ class VideoFile:
             target_ns = start_ns - step_ns
             if target_ns <= 0 or not self._seek(target_ns):
                 break
-            frames = self._decode()
+            frames = self._decode(due_ns=target_ns)
             first = self._next_frame(frames)
             if first is not None and first.keyframe and first.time_ns <= start_ns:
                 return first, frames
         self.close()
         self._open()
+        self._seeks_badly = True
         return None, self._decode()
 
     def _seek(self, time_ns: int) -> bool:
-        video = self._video
         try:
-            video.container.seek(
-                int(Fraction(time_ns, NS_PER_S) / video.time_base) + (self._origin or 0), stream=video.stream
-            )
+            self._video.container.seek(self._clock.ticks_at(time_ns), stream=self._video.stream)
         except DAMAGE:
             return False
-        self._pass = _Pass()
+        self._clock.restart()
         return True
+
+    def _required_frame(self, frames: Iterator[DecodedFrame | None]) -> DecodedFrame:
+        first = self._next_frame(frames)
+        if first is None:
+            raise RefusedVideoError(self._field, "must hold a frame that can be decoded", reason=errors.NO_FRAMES)
+        return first
 
     @staticmethod
     def _next_frame(frames: Iterator[DecodedFrame | None]) -> DecodedFrame | None:
@@ -212,12 +208,22 @@ class VideoFile:
         except BrokenVideoError:
             return None
 
-    def _decode(self) -> Iterator[DecodedFrame | None]:
+    def _decode(self, *, due_ns: int = 0) -> Iterator[DecodedFrame | None]:
+        """Decode from where the container is; a frame at about `due_ns` is due."""
+        leaps = LeapFilter(due_ns=due_ns, duration_ns=self._video.duration_ns)
         for packet in self._packets():
-            yield from self._frames_of(packet)
+            for frame in self._frames_of(packet):
+                yield from map(self._checked, leaps.take(frame))
             yield None
-        if self._index_promises_more():
+        yield from map(self._checked, leaps.rest())
+        self._pass.damaged_packets += leaps.dropped
+        if index_promises_more(self._video.stream, self._opened.size_bytes):
             raise BrokenVideoError("the video's file ends before the frames that its index lists")
+
+    def _checked(self, frame: DecodedFrame) -> DecodedFrame:
+        self._guards.check_duration(frame.time_ns, self._field)
+        self._pass.end_ns = max(self._pass.end_ns, frame.end_ns)
+        return frame
 
     def _packets(self) -> Iterator["Packet[VideoStream] | None"]:
         """Read packets; the last one is empty, or None, and makes the codec give what it still holds."""
@@ -227,9 +233,13 @@ class VideoFile:
             if self._stop.is_set():
                 raise StoppedError
             try:
-                packet = next(packets)
+                with self._effort:
+                    packet = next(packets)
             except StopIteration:
                 return
+            except IndexError:  # PyAV's, for a packet of a stream that was not there at the opening
+                packets = self._video.container.demux(self._video.stream)
+                continue
             except DAMAGE as error:
                 failures += 1
                 if failures < _MAX_READ_FAILURES:
@@ -244,13 +254,22 @@ class VideoFile:
             yield packet
 
     def _frames_of(self, packet: "Packet[VideoStream] | None") -> Iterator[DecodedFrame]:
-        count = self._pass
+        count, codec = self._pass, self._video.codec
         flushes = packet is None or not packet.size
         if packet is not None and not flushes:
-            self._note_reading(packet)
+            end_ns = self._clock.end_of_packet(packet) or 0
+            count.read_until_ns = max(count.read_until_ns, end_ns)
+            if self._rules_out is not None:
+                time_ns = self._clock.time_of_packet(packet)
+                skip = time_ns is not None and self._rules_out(time_ns)
+                codec.skip_frame = "NONREF" if skip else "DEFAULT"
+                if skip:  # it may be the last one
+                    count.end_ns = max(count.end_ns, end_ns)
         try:
-            pictures = self._video.codec.decode(None if flushes else packet)
-        except DAMAGE:
+            with self._effort:
+                pictures = codec.decode(None if flushes else packet)
+        except DAMAGE as error:
+            self._check_growth(error)
             count.damaged_packets += not flushes
             return
         for picture in pictures:
@@ -258,64 +277,24 @@ class VideoFile:
             if picture.is_corrupt:
                 count.damaged_packets += 1
                 continue
-            time_ns = self._time_of(picture)
-            self._guards.check_duration(time_ns, self._field)
             count.frames_decoded += 1
-            count.last_ns = time_ns
-            count.end_ns = max(count.end_ns, self._end_of(picture, time_ns))
-            yield DecodedFrame(time_ns, bool(picture.key_frame), picture)
+            count.without_size = 0
+            self._effort.rewarded()
+            self._guards.check_frames(count.frames_decoded, self._field)
+            time_ns, end_ns = self._clock.span_of(picture, due_ns=count.end_ns)
+            yield DecodedFrame(time_ns, end_ns, bool(picture.key_frame), picture)
 
-    def _time_of(self, picture: VideoFrame) -> int:
-        """Return a frame's time since the video's start; a frame without one follows the frame before."""
-        if picture.pts is None:
-            return self._pass.end_ns
-        if self._origin is None:
-            self._origin = picture.pts
-        return max(0, self._ns(picture.pts - self._origin))
+    def _check_growth(self, error: Exception) -> None:
+        """Tell frames that grow beyond the limit from damage: the codec refuses both alike.
 
-    def _end_of(self, picture: VideoFrame, time_ns: int) -> int:
-        """Return when the frame after this one is due, rounded once."""
-        if picture.pts is not None and self._origin is not None and picture.duration and picture.duration > 0:
-            return self._ns(picture.pts - self._origin + picture.duration)
-        rate = self._video.stream.average_rate
-        return time_ns + (int(NS_PER_S / rate) if rate else 0)
-
-    def _ns(self, ticks: int) -> int:
-        """Return ticks of the stream, in which packets and frames count alike, rounded down to nanoseconds."""
-        return ticks * self._tick_numerator // self._tick_denominator
-
-    # How the file ends
-
-    def _note_reading(self, packet: "Packet[VideoStream]") -> None:
-        ticks = packet.pts if packet.pts is not None else packet.dts
-        if ticks is not None:
-            end = self._ns(ticks + (packet.duration or 0) - (self._origin or 0))
-            self._pass.read_until_ns = max(self._pass.read_until_ns, end)
+        Some codecs keep the size that they refuse. Others forget it, as they do with a size that makes no sense: then
+        it takes several packets, since one may be damaged.
+        """
+        codec, count = self._video.codec, self._pass
+        self._guards.check_pixels(codec.width, codec.height, self._field)
+        count.without_size += isinstance(error, ArgumentError) and not codec.width
+        if count.without_size >= _MAX_WITHOUT_SIZE:
+            raise self._guards.too_large(self._field, "has larger ones")
 
     def _ends_early(self) -> bool:
-        """Return whether the packets stop by half a second and by 5 % before the stated length."""
-        stated_ns = self._video.duration_ns
-        if stated_ns is None:
-            return False
-        return stated_ns - self._pass.read_until_ns > max(NS_PER_S // 2, stated_ns // 20)
-
-    def _index_promises_more(self) -> bool:
-        """Return whether the index, as MP4 has one, lists frames that lie behind the end of the file."""
-        entries = self._video.stream.index_entries
-        tail = entries[max(0, len(entries) - _INDEX_TAIL) :]
-        return any(entry.pos + entry.size > self._opened.size_bytes for entry in tail)
-
-    def _ends_inside_ts_packet(self) -> bool:
-        """Return whether an MPEG-TS file, which states no length, ends in the middle of one of its packets."""
-        if self._video.container.format.name != "mpegts":
-            return False
-        self._opened.file.seek(0)
-        head = self._opened.file.read(max(_TS_PACKET_BYTES) * 4)
-        size = next((size for size in _TS_PACKET_BYTES if _has_period(head, size)), None)
-        return size is not None and self._opened.size_bytes % size != 0
-
-
-def _has_period(head: bytes, size: int) -> bool:
-    """Return whether the sync byte of MPEG-TS, first seen within one packet, comes again after each packet."""
-    first = head.find(b"\x47", 0, size)
-    return first >= 0 and len(head) > first + size and all(byte == 0x47 for byte in head[first::size])
+        return ends_early(self._video.duration_ns, self._pass.read_until_ns)

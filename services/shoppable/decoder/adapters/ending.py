@@ -1,0 +1,39 @@
+"""How a file ends: where it should, or in the middle of something."""
+
+from av.video.stream import VideoStream
+
+from shoppable.decoder.domain import NS_PER_S
+from shoppable.decoder.inputs import OpenFile
+
+_INDEX_TAIL = 32  # entries at the index's end that are held against the file's size
+_TS_PACKET_BYTES = (188, 192, 204)
+
+
+def ends_early(stated_ns: int | None, read_until_ns: int) -> bool:
+    """Return whether the packets stop by half a second and by 5 % before the stated length."""
+    if stated_ns is None:
+        return False
+    return stated_ns - read_until_ns > max(NS_PER_S // 2, stated_ns // 20)
+
+
+def index_promises_more(stream: VideoStream, size_bytes: int) -> bool:
+    """Return whether the index, as MP4 has one, lists frames that lie behind the end of the file."""
+    entries = stream.index_entries
+    tail = entries[max(0, len(entries) - _INDEX_TAIL) :]
+    return any(entry.pos + entry.size > size_bytes for entry in tail)
+
+
+def ends_inside_ts_packet(container: str, opened: OpenFile) -> bool:
+    """Return whether an MPEG-TS file, which states no length, ends in the middle of one of its packets."""
+    if container != "mpegts":
+        return False
+    opened.file.seek(0)
+    head = opened.file.read(max(_TS_PACKET_BYTES) * 4)
+    size = next((size for size in _TS_PACKET_BYTES if _has_period(head, size)), None)
+    return size is not None and opened.size_bytes % size != 0
+
+
+def _has_period(head: bytes, size: int) -> bool:
+    """Return whether the sync byte of MPEG-TS, first seen within one packet, comes again after each packet."""
+    first = head.find(b"\x47", 0, size)
+    return first >= 0 and len(head) > first + size and all(byte == 0x47 for byte in head[first::size])

@@ -1,0 +1,295 @@
+"""The decoder service against PyAV alone, for the same frames: `make bench-decoder`.
+
+Both do the same job in turns, each in a process of its own, so that whatever else the machine does meets both. The
+figures are ratios of median wall times; absolute times are printed for orientation only. PyAV alone decodes, samples,
+resizes to 640 and makes arrays, and keeps nothing; the service does that, and a client in this process receives it all.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import av
+from av.video.reformatter import VideoReformatter
+from decoder_films import hd_film, long_film
+from google.protobuf.duration_pb2 import Duration
+from rich.console import Console
+from rich.table import Table
+
+from shoppable.client import open_channel
+from shoppable.decoder.server import build
+from shoppable.decoder.settings import DecoderSettings
+from shoppable.runtime.logs import configure_logs
+from shoppable.runtime.server import serving
+from shoppable.v1 import common_pb2, frame_decoder_pb2, frame_decoder_pb2_grpc
+
+SIDE = 640  # pixels
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+SAMPLINGS: dict[str, Callable[[float], common_pb2.FrameSampling]] = {
+    "every frame": lambda _: common_pb2.FrameSampling(every_nth_frame=1),
+    "5 a second": lambda _: common_pb2.FrameSampling(frames_per_second=5),
+    "key frames": lambda _: common_pb2.FrameSampling(keyframes_only=common_pb2.KeyframeSampling()),
+    "8 moments": lambda length: common_pb2.FrameSampling(
+        timestamps=common_pb2.TimestampSampling(times=[_duration(at) for at in _moments(length)])
+    ),
+    "scenes": lambda _: common_pb2.FrameSampling(scenes=common_pb2.SceneSampling(frames_per_second=5)),
+}
+
+
+def _moments(length_s: float) -> list[float]:
+    return [length_s * (2 * number + 1) / 16 for number in range(8)]
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromMicroseconds(int(seconds * 1e6))
+    return duration
+
+
+# PyAV alone
+
+
+def alone(film: str, sampling: str, threads: int) -> tuple[float, int]:
+    """Return the seconds it takes, and how many frames leave."""
+    started, frames = time.perf_counter(), 0
+    with av.open(film) as container:
+        stream = container.streams.video[0]
+        stream.thread_count = threads
+        stream.thread_type = "AUTO" if threads != 1 else "SLICE"
+        scale = min(1.0, SIDE / max(stream.width, stream.height))
+        size = round(stream.width * scale), round(stream.height * scale)
+        reformat = VideoReformatter().reformat
+        for frame in _sampled(container, stream, sampling):
+            reformat(frame, *size, "rgb24", threads=1).to_ndarray()
+            frames += 1
+    return time.perf_counter() - started, frames
+
+
+def _sampled(container, stream, sampling):  # type: ignore[no-untyped-def]
+    if sampling == "8 moments":
+        for at in _moments(float(stream.duration * stream.time_base)):
+            container.seek(int(at / stream.time_base), stream=stream)
+            shown = None
+            for frame in container.decode(stream):
+                if frame.time > at:
+                    break
+                shown = frame
+            yield shown
+        return
+    if sampling == "key frames":
+        stream.codec_context.skip_frame = "NONKEY"
+    due = 0.0
+    for frame in container.decode(stream):
+        if sampling in {"5 a second", "scenes"}:
+            if frame.time < due - 1e-6:
+                continue
+            due = (frame.time + 1e-6) // 0.2 * 0.2 + 0.2
+        yield frame
+
+
+# The service
+
+
+def serve(films: Sequence[str], pipe: Connection) -> None:
+    """Serve in a process of its own until the pipe closes; answer each message with the peak of memory in MB."""
+
+    async def main() -> None:
+        roots = tuple({Path(film).parent for film in films})
+        settings = DecoderSettings(port=0, file_roots=roots, log_level="error")
+        configure_logs(settings)
+        async with serving(settings, build) as (_, address):
+            pipe.send(address)
+            while await asyncio.to_thread(_receive):
+                pipe.send(_peak_mb())
+
+    def _receive() -> bool:
+        try:
+            return bool(pipe.recv())
+        except EOFError:
+            return False
+
+    asyncio.run(main())
+
+
+def _peak_mb() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+@dataclass
+class Service:
+    """A server in a process of its own."""
+
+    films: Sequence[Path]
+
+    async def __aenter__(self) -> "Service":
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=([str(film) for film in self.films], theirs))
+        self._process.start()
+        theirs.close()
+        self._channel = open_channel(await asyncio.to_thread(self._pipe.recv))
+        self._stub = frame_decoder_pb2_grpc.FrameDecoderServiceStub(await self._channel.__aenter__())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._channel.__aexit__(None, None, None)
+        self._pipe.close()
+        await asyncio.to_thread(self._process.join)
+
+    async def decode(self, film: Path, sampling: common_pb2.FrameSampling) -> tuple[float, int]:
+        """Return the seconds that a call takes, and how many frames come."""
+        source = common_pb2.VideoSource(uri=film.as_uri())
+        config = frame_decoder_pb2.DecodeFramesConfig(source=source, sampling=sampling, longest_side=SIDE)
+
+        async def requests():  # type: ignore[no-untyped-def]
+            yield frame_decoder_pb2.DecodeFramesRequest(config=config)
+
+        started, frames = time.perf_counter(), 0
+        async for response in self._stub.DecodeFrames(requests()):
+            frames += response.HasField("frame")
+        return time.perf_counter() - started, frames
+
+    async def peak_mb(self) -> float:
+        """Return the most memory that the server had."""
+        self._pipe.send(True)
+        return float(await asyncio.to_thread(self._pipe.recv))
+
+
+def length_s(film: Path) -> float:
+    """Return a film's length."""
+    with av.open(str(film)) as container:
+        stream = container.streams.video[0]
+        return float((stream.duration or 0) * (stream.time_base or 0))
+
+
+async def modes(film: Path, rounds: int) -> list[dict[str, object]]:
+    """Take the service and PyAV alone in turns, for each sampling; the first of each is a warm-up and is dropped."""
+    rows: list[dict[str, object]] = []
+    loop, length = asyncio.get_running_loop(), length_s(film)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        async with Service([film]) as service:
+            for name, sampling in SAMPLINGS.items():
+                runs: dict[str, list[float]] = {"service": [], "alone": [], "alone, all cores": []}
+                frames = 0
+                for _ in range(rounds + 1):
+                    seconds, frames = await service.decode(film, sampling(length))
+                    runs["service"].append(seconds)
+                    for label, threads in (("alone", 1), ("alone, all cores", 0)):
+                        seconds, expected = await loop.run_in_executor(pool, alone, str(film), name, threads)
+                        runs[label].append(seconds)
+                        assert frames == expected or name == "scenes", (name, frames, expected)
+                medians = {label: statistics.median(times[1:]) for label, times in runs.items()}
+                rows.append(
+                    {
+                        "film": film.name,
+                        "sampling": name,
+                        "frames": frames,
+                        "ms a frame": medians["service"] / max(1, frames) * 1000,
+                        "ratio": medians["alone"] / medians["service"],
+                        "ratio to all cores": medians["alone, all cores"] / medians["service"],
+                    }
+                )
+    return rows
+
+
+async def streams(film: Path, rounds: int) -> list[dict[str, object]]:
+    """Decode the same film in several calls at a time, each frame of it."""
+    rows, sampling = [], common_pb2.FrameSampling(frames_per_second=5)
+    async with Service([film]) as service:
+        await service.decode(film, sampling)
+        for count in (1, 2, 4, 8):
+            rates = []
+            for _ in range(rounds):
+                started = time.perf_counter()
+                done = await asyncio.gather(*(service.decode(film, sampling) for _ in range(count)))
+                rates.append(sum(frames for _, frames in done) / (time.perf_counter() - started))
+            rows.append({"streams": count, "frames a second": statistics.median(rates)})
+            rows[-1]["ratio to one stream"] = rows[-1]["frames a second"] / rows[0]["frames a second"]
+    return rows
+
+
+async def memory() -> list[dict[str, object]]:
+    """Decode a film of one minute and one of an hour, each by a server of its own, and compare their peaks."""
+    rows: list[dict[str, object]] = []
+    for minutes in (1, 60):
+        film = long_film(minutes)
+        async with Service([film]) as service:
+            idle = await service.peak_mb()
+            _, frames = await service.decode(film, common_pb2.FrameSampling(frames_per_second=5))
+            rows.append({"minutes": minutes, "frames": frames, "idle MB": idle, "peak MB": await service.peak_mb()})
+    rows[1]["ratio"] = float(str(rows[1]["peak MB"])) / float(str(rows[0]["peak MB"]))
+    return rows
+
+
+def machine() -> str:
+    """Say what this was measured on."""
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    load = os.getloadavg()[0]
+    return f"{len(os.sched_getaffinity(0))} cores, {model}, Python {platform.python_version()}, load {load:.1f}"
+
+
+def show(console: Console, title: str, rows: Sequence[dict[str, object]]) -> None:
+    """Print a table."""
+    table = Table(title=title)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    for column in columns:
+        table.add_column(column, justify="left" if column in {"film", "sampling"} else "right")
+    for row in rows:
+        values = (row.get(column, "") for column in columns)
+        table.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in values))
+    console.print(table)
+
+
+async def measure(arguments: argparse.Namespace) -> dict[str, object]:
+    """Measure all that is asked for."""
+    figures: dict[str, object] = {"machine": machine()}
+    if "modes" in arguments.parts:
+        films = arguments.film or [hd_film(), SAMPLES / "film.mp4"]
+        figures["modes"] = [row for film in films for row in await modes(film.resolve(), arguments.rounds)]
+    if "streams" in arguments.parts:
+        figures["streams"] = await streams(hd_film(), arguments.rounds)
+    if "memory" in arguments.parts:
+        figures["memory"] = await memory()
+    return figures
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--film", type=Path, action="append", help="film to decode, instead of a made one and the sample"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each (default: %(default)s)")
+    parser.add_argument("--parts", nargs="+", default=["modes", "streams", "memory"], help="(default: all)")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON on stdout")
+    arguments = parser.parse_args()
+    figures = asyncio.run(measure(arguments))
+    console = Console(stderr=arguments.json)
+    for name, title in (
+        ("modes", "the service and PyAV alone (one codec thread each; and PyAV with all cores)"),
+        ("streams", "several films at a time, 5 frames a second of 1280 x 720 at 30"),
+        ("memory", "peak memory of the server"),
+    ):
+        if name in figures:
+            show(console, title, figures[name])  # type: ignore[arg-type]
+    console.print(str(figures["machine"]))
+    if arguments.json:
+        print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()
