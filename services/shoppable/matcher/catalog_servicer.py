@@ -84,7 +84,7 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
         record = await find(config.catalog_id)
         require_embedder(record, await self._embedder.identity())
         summary = messages.UpsertSummary()
-        async for result in self._upserter.run(config.catalog_id, products_of_stream(requests)):
+        async for result in self._upserter.run(config.catalog_id, products_of_stream(requests), rooted=record.rooted):
             name = result.outcome.value
             setattr(summary, name, getattr(summary, name) + 1)
             yield messages.UpsertProductsResponse(result=result_to_message(result))

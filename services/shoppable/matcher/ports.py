@@ -141,8 +141,12 @@ class VectorIndex(Protocol):
     async def count(self, catalog_id: str) -> Counts:
         """Count products and images."""
 
-    async def advance(self, catalog_id: str, *, attribute_keys: Set[str], updated: datetime) -> CatalogRecord:
+    async def advance(
+        self, catalog_id: str, *, attribute_keys: Set[str], updated: datetime, fit: str | None = None
+    ) -> CatalogRecord:
         """Take the next revision, for a write that follows, and index attributes that are new. Durable at once.
+
+        A fit, if given, replaces the catalogue's; readers see it with the revision.
 
         A revision that is taken and then not written is skipped: revisions only grow.
         """

@@ -8,7 +8,6 @@ from shoppable.matcher.adapters import qdrant_calls
 from shoppable.matcher.adapters.qdrant_edge import open_edge_index
 from shoppable.matcher.adapters.qdrant_server import QdrantServerIndex
 from shoppable.matcher.adapters.triton import TritonEmbedder
-from shoppable.matcher.calibration import load_calibration
 from shoppable.matcher.catalog_servicer import ProductCatalogServicer
 from shoppable.matcher.convert_match import MAX_VIEWS
 from shoppable.matcher.convert_upserts import MAX_IMAGES
@@ -101,7 +100,6 @@ def _assemble(
     matcher = Matcher(
         index,
         embedder,
-        load_calibration(),
         queries_in_work=settings.queries_in_work,
         min_revision_wait_s=settings.min_revision_wait_s,
     )

@@ -101,9 +101,9 @@ class EdgeCatalog:
         """Write everything out: guards against loss of power, where the log guards against a crash."""
         self._shard.flush()
 
-    def advance(self, *, attribute_keys: Set[str], updated: datetime) -> CatalogRecord:
+    def advance(self, *, attribute_keys: Set[str], updated: datetime, fit: str | None = None) -> CatalogRecord:
         """Take the next revision durably; see VectorIndex."""
-        record = self._written.advanced(attribute_keys=frozenset(attribute_keys), updated=updated)
+        record = self._written.advanced(attribute_keys=frozenset(attribute_keys), updated=updated, fit=fit)
         for key in sorted(set(record.attribute_keys) - set(self._written.attribute_keys)):
             self._shard.update(
                 edge.UpdateOperation.create_field_index(attribute_field(key), edge.PayloadSchemaType.Keyword)

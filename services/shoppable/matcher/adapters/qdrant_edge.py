@@ -128,10 +128,14 @@ class QdrantEdgeIndex:
         """Count products and images."""
         return await self._on(catalog_id, "count", EdgeCatalog.count)
 
-    async def advance(self, catalog_id: str, *, attribute_keys: Set[str], updated: datetime) -> CatalogRecord:
+    async def advance(
+        self, catalog_id: str, *, attribute_keys: Set[str], updated: datetime, fit: str | None = None
+    ) -> CatalogRecord:
         """Take the next revision, for a write that follows; see VectorIndex."""
         return await self._on(
-            catalog_id, "advance", lambda catalog: catalog.advance(attribute_keys=attribute_keys, updated=updated)
+            catalog_id,
+            "advance",
+            lambda catalog: catalog.advance(attribute_keys=attribute_keys, updated=updated, fit=fit),
         )
 
     async def write(self, catalog_id: str, changes: Sequence[ProductChange], *, revision: int) -> None:

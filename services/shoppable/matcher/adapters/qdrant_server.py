@@ -106,13 +106,15 @@ class QdrantServerIndex:
         images = await self._on(catalog_id, "count", lambda: self._client.count(collection, exact=True))
         return Counts(products=products.count, images=images.count)
 
-    async def advance(self, catalog_id: str, *, attribute_keys: Set[str], updated: datetime) -> CatalogRecord:
+    async def advance(
+        self, catalog_id: str, *, attribute_keys: Set[str], updated: datetime, fit: str | None = None
+    ) -> CatalogRecord:
         """Take the next revision, for a write that follows; see VectorIndex."""
         for _ in range(_MAX_ATTEMPTS):
             before = await self.get_catalog(catalog_id)
             if before is None:
                 raise CatalogGoneError(catalog_id)
-            record = before.advanced(attribute_keys=frozenset(attribute_keys), updated=updated)
+            record = before.advanced(attribute_keys=frozenset(attribute_keys), updated=updated, fit=fit)
             for key in sorted(set(record.attribute_keys) - set(before.attribute_keys)):
                 await self._calls.index(
                     self._collection(catalog_id), attribute_field(key), models.PayloadSchemaType.KEYWORD
