@@ -168,6 +168,9 @@ class VectorIndex(Protocol):
     async def product_ids(self, catalog_id: str) -> list[str]:
         """Return the ids of all products, in order."""
 
+    async def some_vectors(self, catalog_id: str, limit: int) -> list[ImageVectors]:
+        """Return the vectors of at most so many images, as if drawn by lot: in the order of their points' ids."""
+
     async def search(
         self, catalog_id: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int
     ) -> list[list[ImageHit]]:

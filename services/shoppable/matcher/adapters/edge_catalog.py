@@ -18,7 +18,7 @@ from shoppable.matcher.adapters.edge_folder import read_json, sync_folder, write
 from shoppable.matcher.catalogs import CatalogRecord
 from shoppable.matcher.filters import FIRST_IMAGES, PRODUCT, AnyOf, Condition, attribute_field
 from shoppable.matcher.names import point_id
-from shoppable.matcher.ports import Counts, Floats, ImageHit, ProductChange, Space, StoredImage
+from shoppable.matcher.ports import Counts, Floats, ImageHit, ImageVectors, ProductChange, Space, StoredImage
 from shoppable.matcher.products import Product
 
 _RECORD, _SHARD = "catalog.json", "shard"
@@ -163,6 +163,11 @@ class EdgeCatalog:
     def product_ids(self) -> list[str]:
         """Return all products' ids, in order."""
         return sorted((record.payload or {})[PRODUCT] for record in self._scroll((FIRST_IMAGES,), (PRODUCT,)))
+
+    def some_vectors(self, limit: int) -> list[ImageVectors]:
+        """Return the vectors of some images."""
+        request = edge.ScrollRequest(limit=limit, with_payload=False, with_vector=True)
+        return [payload.vectors_of(record.vector) for record in self._shard.scroll(request)[0]]
 
     def search(
         self, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int
