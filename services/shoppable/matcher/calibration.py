@@ -1,8 +1,9 @@
 """From likeness to probability: a logistic function of a product's score and of its margin to the best other one.
 
-The coefficients are data (`confidence.json`), fitted by `tools/fit_confidence.py` for the embedder that the suite
-brings. Both have weights of at least 0, so confidence never falls when likeness or margin grow; and since of two
-products the one with the higher score has the higher margin, confidence keeps their order.
+The coefficients are data: a catalogue's own, those of the package for the embedder that the suite brings, or, for any
+other, those of plain cosines (`confidence.json`); `fits` chooses. Both have weights of at least 0, so confidence never
+falls when likeness or margin grow; and since of two products the one with the higher score has the higher margin,
+confidence keeps their order.
 """
 
 import json

@@ -245,7 +245,7 @@ class MatchEvidence(_message.Message):
     image_uri: _builtins.str
     """Where a person can see that image; empty if not stated."""
     view_similarity: _builtins.float
-    """Similarity of that view and that image, -1..1: the cosine of their embeddings."""
+    """Similarity of that view and that image, -1..1: the cosine of their embeddings, as the catalogue compares them."""
     margin: _builtins.float
     """By how much the product's similarity exceeds that of the best other product; negative for all but the first;
     absent if there is no other.
@@ -281,7 +281,9 @@ class ProductMatch(_message.Message):
     DECISION_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
-    """Likeness over all views, -1..1: 1 is the same picture. Orders products; says nothing by itself."""
+    """Likeness over all views, -1..1. Orders products of one answer; says nothing by itself, and changes its scale when
+    the catalogue is calibrated.
+    """
     confidence: _builtins.float
     """Probability that the thing is this product, 0..1."""
     decision: Global___MatchDecision.ValueType
