@@ -21,13 +21,14 @@ from fit_confidence import ABSENT_WEIGHT, examples
 from matching_sets import MODEL, ROOT, VIEWS, Describer, LabelledSet, Ranker, film_set, grocery_set, tracks
 from reliability_chart import draw
 
-from shoppable.matcher.calibration import Calibration, load_calibration
+from shoppable.matcher.calibration import Calibration, Thresholds, load_calibration
 from shoppable.matcher.centring import Centring
 from shoppable.matcher.fits import Fit, everyday
 from shoppable.matcher.fitting import QUERIES_PRIOR, REFERENCES_PRIOR, fit_logistic, fit_means
 
 BINS = 10
 _DRAWS = 200
+_DECIDES = Thresholds()
 Numbers = npt.NDArray[np.float64]
 
 
@@ -65,6 +66,38 @@ class Measured:
     reliability: list[Bin] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Hinted:
+    """What a detector's category does: right, wrong for every thing, and of a kind that the catalogue does not sell."""
+
+    name: str
+    right_recall_1: float
+    right_called_match: float
+    wrong_recall_1: float
+    wrong_called_match: float
+    unsold_no_match: float
+    unsold_match: float
+
+
+def measure_hints(labelled: LabelledSet, fit: Fit) -> Hinted:
+    """Ask all queries with hints."""
+    ranker, chance = Ranker(labelled.catalog, fit), np.random.default_rng(0)
+    groups = sorted({image.group for image in labelled.catalog})
+    rows = []
+    for query in labelled.queries:
+        wrong = chance.choice([group for group in groups if group != query.group])
+        asked = (
+            ranker([query], hint=query.group),
+            ranker([query], hint=str(wrong)),
+            ranker([query], hint=query.group, without_group=query.group),
+        )
+        for found in asked:
+            sure = fit.calibration.confidence(found[0].score, found[0].margin, with_colour=True)
+            rows.append((found[0].product_id == query.product_id, sure >= _DECIDES.match, sure < _DECIDES.similar))
+    table = np.array(rows, float).reshape(-1, 3, 3).mean(axis=0)
+    return Hinted(labelled.name, *(float(value) for value in (*table[0, :2], *table[1, :2], table[2, 2], table[2, 1])))
+
+
 def measure(labelled: LabelledSet, fit: Fit, way: str, views: int) -> Measured:
     """Ask all queries, with their product, without it, and without its whole kind."""
     ranker = Ranker(labelled.catalog, fit)
@@ -82,7 +115,7 @@ def measure(labelled: LabelledSet, fit: Fit, way: str, views: int) -> Measured:
     place, confident = np.array(places), np.array(sure)
     absent, strangers = np.array(without), np.array(without_group)
     right = (place == 0).astype(float)
-    called = confident >= 0.5
+    called = confident >= _DECIDES.match
     mixed = np.concatenate([confident, absent]), np.concatenate([right, 0 * right])
     weights = np.concatenate([np.ones(len(right)), np.full(len(right), ABSENT_WEIGHT)])
     return Measured(
@@ -101,8 +134,8 @@ def measure(labelled: LabelledSet, fit: Fit, way: str, views: int) -> Measured:
         match_precision=_precision(right, called),
         auroc_product_left_out=auroc(confident, absent),
         auroc_group_left_out=auroc(confident, strangers),
-        left_out_no_match=float((strangers < 0.2).mean()),
-        left_out_match=float((strangers >= 0.5).mean()),
+        left_out_no_match=float((strangers < _DECIDES.similar).mean()),
+        left_out_match=float((strangers >= _DECIDES.match).mean()),
         precision_at={
             f"{at / 10:.1f}": (float((confident >= at / 10).mean()), _precision(right, confident >= at / 10))
             for at in range(10)
@@ -184,8 +217,9 @@ def main() -> None:
     else:
         print(f"skipping the groceries: there is no {given.grocery / 'classes.csv'} (see --grocery)")
     results = [measure(one, fit, way, views) for one, fit, way in runs for views in (1, VIEWS)]
+    hinted = [measure_hints(one, shipped) for one in sets]
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "matching.json").write_text(json.dumps([asdict(one) for one in results], indent=2) + "\n")
+    (given.out / "matching.json").write_text(json.dumps([asdict(one) for one in (*results, *hinted)], indent=2) + "\n")
     draw(results, given.out / "reliability.png")
     print("set, way, views, queries: recall@1/5/10, mAP; called MATCH, right; calibration error (floor, mixed);")
     print("    AUROC with the product, its kind left out; of the latter called NO_MATCH, MATCH")
@@ -197,6 +231,12 @@ def main() -> None:
             f" {one.calibration_error:.3f} ({one.calibration_error_floor:.3f}, {one.calibration_error_mixed:.3f});"
             f" {one.auroc_product_left_out:.2f} {one.auroc_group_left_out:.2f};"
             f" {one.left_out_no_match:.2f} {one.left_out_match:.2f}"
+        )
+    for one in hinted:
+        print(
+            f"{one.name}, with hints: right ones, recall@1 {one.right_recall_1:.2f}, called MATCH"
+            f" {one.right_called_match:.2f}; all wrong, {one.wrong_recall_1:.2f}, {one.wrong_called_match:.2f};"
+            f" kind left out, called NO_MATCH {one.unsold_no_match:.2f}, MATCH {one.unsold_match:.2f}"
         )
     print(f"written: {given.out / 'matching.json'}, {given.out / 'reliability.png'}")
 

@@ -168,8 +168,10 @@ class Ranker:
         self._catalog, self._fit, self._with_colour = catalog, fit, with_colour
         self._sides = {space: self._side(catalog, space, of_queries=False) for space in Space}
 
-    def __call__(self, views: Sequence[Described], *, without: str = "", without_group: str = "") -> list[Candidate]:
-        """Rank all products, or those other than one, or of other groups than one."""
+    def __call__(
+        self, views: Sequence[Described], *, without: str = "", without_group: str = "", hint: str = ""
+    ) -> list[Candidate]:
+        """Rank all products, or those other than one, or of other groups than one; with a hint or none."""
         hits = []
         likeness = {space: self._side(views, space, of_queries=True) @ self._sides[space].T for space in Space}
         for number in range(len(views)):
@@ -178,10 +180,10 @@ class Ranker:
                 if image.product_id == without or (without_group and image.group == without_group):
                     continue
                 cosine = float(likeness[Space.EMBEDDING][number, place])
-                images.append(ImageHit(image.product_id, str(place), "", "", cosine))
+                images.append(ImageHit(image.product_id, str(place), "", image.group, cosine))
                 tints[image.product_id, str(place)] = float(likeness[Space.COLOUR][number, place])
             hits.append(ViewHits(images, tints if self._with_colour else None))
-        return rank(hits)
+        return rank(hits, category_hint=hint)
 
     def _side(self, pictures: Sequence[Described], space: Space, *, of_queries: bool) -> Floats:
         centring = self._fit.centring

@@ -129,7 +129,9 @@ class MatchQuery(_message.Message):
     VIEWS_FIELD_NUMBER: _builtins.int
     CATEGORY_HINT_FIELD_NUMBER: _builtins.int
     category_hint: _builtins.str
-    """The category that the detector gave it, as a hint: a product of it needs a little less likeness. Default none."""
+    """The category that the detector gave it, as a hint: a product of it needs a little less likeness, and one of another
+    category of the suite's taxonomy more. Default none.
+    """
     @_builtins.property
     def views(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatchView]:
         """1..8 looks at the same thing; their evidence is added up."""
