@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder lock clean
+.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching lock clean
 
 help: ## list what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.local ## find the products of the sample film, on real services, and write demo/report.html
 	$(BIN)/shoppable demo
@@ -47,6 +47,9 @@ bench: $(VENV)/.local ## the suite against a one-process program on the same mod
 
 bench-decoder: $(VENV)/.local ## the frame decoder against PyAV alone, as ratios; its memory on a film of an hour
 	$(BIN)/python tests/load/bench_decoder.py
+
+eval-matching: $(VENV)/.local ## how right the matcher is and whether it knows, on the sample film and the groceries (GROCERY=DIR)
+	$(BIN)/python tools/eval_matching.py $(if $(GROCERY),--grocery $(GROCERY))
 
 lock: ## solve the requirements again (needs uv)
 	uv pip compile pyproject.toml --extra local --extra build -o requirements/local.txt $(LOCK)

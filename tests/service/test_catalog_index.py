@@ -92,6 +92,7 @@ async def test_what_works_on_a_missing_catalogue_says_so(index: VectorIndex) -> 
         index.stored_images("shop", "a"),
         index.get_products("shop", ["a"]),
         index.product_ids("shop"),
+        index.some_vectors("shop", 1),
         index.search("shop", Space.EMBEDDING, [vector_of(1)], where=(), limit=1),
     ):
         with pytest.raises(CatalogGoneError) as caught:
@@ -123,6 +124,29 @@ async def test_a_product_comes_back_as_it_was_written(shop: VectorIndex) -> None
         ("side", "digest side", change.content_hash),
     }
     assert await shop.count("shop") == Counts(products=1, images=2)
+
+
+async def test_stored_vectors_can_be_read_again(shop: VectorIndex) -> None:
+    assert await shop.some_vectors("shop", 3) == []
+    change = change_of("mug", images=("1", "2", "3"))
+    await store(shop, change)
+    written = {tuple(np.round(p.vectors.embedding, 4)): p.vectors.colour for p in change.points if p.vectors}
+    read = await shop.some_vectors("shop", 10)
+    assert len(read) == 3
+    for vectors in read:
+        colours = written.pop(tuple(np.round(vectors.embedding, 4)))
+        assert vectors.colour == pytest.approx(colours, abs=1e-5)
+    assert len(await shop.some_vectors("shop", 2)) == 2
+
+
+async def test_a_fit_stays_until_another_is_given(shop: VectorIndex) -> None:
+    taken = await shop.advance("shop", attribute_keys=set(), updated=LATER, fit="learned")
+    await shop.write("shop", [], revision=taken.revision)
+    assert await shop.get_catalog("shop") == taken
+    after = await store(shop, change_of("a"))
+    assert (taken.fit, after.fit) == ("learned", "learned")
+    forgotten = await shop.advance("shop", attribute_keys=set(), updated=LATER, fit="")
+    assert forgotten.fit == ""
 
 
 async def test_revisions_only_grow_and_attributes_add_up(shop: VectorIndex) -> None:

@@ -1,14 +1,14 @@
-"""`shoppable catalog`: import, list, get, delete and search catalogues of products."""
+"""`shoppable catalog`: import, list, get, delete and search catalogues of products; to calibrate is beside it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shoppable.cli.catalog_calibrate import calibrate
+from shoppable.cli.catalog_matcher import local_options, open_matcher, print_json
 from shoppable.cli.options import (
     CatalogOption,
     DataOption,
@@ -21,12 +21,7 @@ from shoppable.cli.options import (
 )
 
 if TYPE_CHECKING:
-    import grpc
-    from google.protobuf.message import Message
-
-    from shoppable.cli.console import Reporter
     from shoppable.cli.importing import ImportReport
-    from shoppable.cli.services import LocalOptions
 
 app = typer.Typer(
     name="catalog",
@@ -34,6 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
+app.command("calibrate")(calibrate)
 _ROWS_SHOWN = 50
 _NameArgument = Annotated[str, typer.Argument(metavar="NAME[/PRODUCT]", help="A catalogue, or one of its products.")]
 
@@ -75,7 +71,7 @@ def import_(
     identifier = catalog or _catalog_of(feed)
 
     async def work() -> None:
-        async with _matcher(_local(data, inference, models), matcher) as (reporter, endpoint, _):
+        async with open_matcher(local_options(data, inference, models), matcher) as (reporter, endpoint, _):
             report = await catalog_import.import_with_progress(
                 endpoint, feed, catalog=identifier, reporter=reporter, allow_private=allow_private
             )
@@ -97,10 +93,10 @@ def list_(
     from shoppable.client import CatalogClient
 
     async def work() -> None:
-        async with _matcher(_local(data, inference, models), matcher) as (reporter, _, channel):
+        async with open_matcher(local_options(data, inference, models), matcher) as (reporter, _, channel):
             catalogs = [catalog async for catalog in CatalogClient(channel).list_catalogs(page_size=1000)]
         if json:
-            _print_json(catalogs)
+            print_json(catalogs)
         elif catalogs:
             _print(rendering.catalogs_table(catalogs))
         else:
@@ -132,16 +128,16 @@ def get(
     resource = f"catalogs/{catalog_id}"
 
     async def work() -> None:
-        async with _matcher(_local(data, inference, models), matcher) as (_, _, channel):
+        async with open_matcher(local_options(data, inference, models), matcher) as (_, _, channel):
             client = CatalogClient(channel)
             if product_id:
                 product = await client.get_product(f"{resource}/products/{product_id}")
-                _print_json([product]) if json else _print(rendering.product_card(product))
+                print_json([product]) if json else _print(rendering.product_card(product))
                 return
             catalog = await client.get_catalog(resource)
             products = [product async for product in client.list_products(resource, page_size=1000)]
         if json:
-            _print_json(products)
+            print_json(products)
         else:
             _print(rendering.catalogs_table([catalog]))
             _print(rendering.products_table(products))
@@ -178,7 +174,7 @@ def delete(
         raise typer.Exit(1)
 
     async def work() -> None:
-        async with _matcher(_local(data, inference, models), matcher) as (reporter, _, channel):
+        async with open_matcher(local_options(data, inference, models), matcher) as (reporter, _, channel):
             client = CatalogClient(channel)
             if product_id:
                 await client.delete_product(f"{resource}/products/{product_id}")
@@ -222,12 +218,12 @@ def search(
         request.queries.add().views.add().image.data = image.read_bytes()
         if not is_picture(request.queries[0].views[0].image.data):
             raise CommandError(f"{image} is not a JPEG, PNG or WebP picture")
-        async with _matcher(_local(data, inference, models), matcher) as (_, _, channel):
+        async with open_matcher(local_options(data, inference, models), matcher) as (_, _, channel):
             response = await MatcherClient(channel).match(request, timeout_s=60)
         result = response.results[0]
         if result.HasField("status"):
             raise ShoppableError.from_status(result.status)
-        _print_json([result]) if json else _print(rendering.matches_table(result.products))
+        print_json([result]) if json else _print(rendering.matches_table(result.products))
 
     running.run(work())
 
@@ -258,39 +254,7 @@ def _catalog_of(feed: Path) -> str:
     return name
 
 
-def _local(data: Path | None, inference: Inference, models: Path | None) -> LocalOptions:
-    from shoppable.cli.services import LocalOptions
-
-    return LocalOptions(inference=inference, data=data, models=models)
-
-
-@asynccontextmanager
-async def _matcher(options: LocalOptions, matcher: str | None) -> AsyncIterator[tuple[Reporter, str, grpc.aio.Channel]]:
-    """Yield who reports, the matcher's address, and a channel to it."""
-    from shoppable.cli.console import Reporter
-    from shoppable.cli.services import CATALOG_ONLY, reach
-    from shoppable.client import open_channel
-
-    reporter = Reporter()
-    async with (
-        reach(matcher=matcher, options=options, reporter=reporter, services=CATALOG_ONLY) as endpoints,
-        open_channel(endpoints.matcher) as channel,
-    ):
-        yield reporter, endpoints.matcher, channel
-
-
 def _print(what: object) -> None:
     from shoppable.cli.console import make_console
 
     make_console().print(what)
-
-
-def _print_json(messages: Sequence[Message]) -> None:
-    """Print messages as JSON, one a line when there may be several."""
-    from google.protobuf import json_format
-
-    from shoppable.cli.console import make_console
-
-    file = make_console().file
-    for message in messages:
-        file.write(json_format.MessageToJson(message, indent=None, ensure_ascii=False) + "\n")

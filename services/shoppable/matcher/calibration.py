@@ -1,19 +1,21 @@
 """From likeness to probability: a logistic function of a product's score and of its margin to the best other one.
 
-The coefficients are data (`confidence.json`), fitted by `tools/fit_confidence.py` for the embedder that the suite
-brings. Both have weights of at least 0, so confidence never falls when likeness or margin grow; and since of two
-products the one with the higher score has the higher margin, confidence keeps their order.
+The coefficients are data: a catalogue's own, those of the package for the embedder that the suite brings, or, for any
+other, those of plain cosines (`confidence.json`); `fits` chooses. Both have weights of at least 0, so confidence never
+falls when likeness or margin grow; and since of two products the one with the higher score has the higher margin,
+confidence keeps their order.
 """
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from enum import Enum
 from importlib import resources
 from typing import Any
 
 # Margins beyond say no more than these.
-_MARGIN_BOUND = 0.3
+MARGIN_BOUND = 0.3
 _FORMAT = 1
 
 
@@ -49,7 +51,7 @@ class Logistic:
 
     def __call__(self, score: float, margin: float | None) -> float:
         """Return the probability, 0..1; no margin counts as none either way."""
-        bounded = max(-_MARGIN_BOUND, min(_MARGIN_BOUND, margin or 0.0))
+        bounded = max(-MARGIN_BOUND, min(MARGIN_BOUND, margin or 0.0))
         logit = self.intercept + self.score * score + self.margin * bounded
         return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
 
@@ -64,6 +66,18 @@ class Calibration:
     def confidence(self, score: float, margin: float | None, *, with_colour: bool) -> float:
         """Return the probability that a product of this score and margin is the right one."""
         return (self.with_colour if with_colour else self.plain)(score, margin)
+
+    def confidences(self, ranked: Sequence[tuple[float, float | None]], *, with_colour: bool) -> list[float]:
+        """Return the probability of each of a thing's products, by score and margin, in their order.
+
+        What is fitted is the first product's. One thing is one product: the others share what is left.
+        """
+        sure = [self.confidence(score, margin, with_colour=with_colour) for score, margin in ranked]
+        return sure[:1] + [min(one, 1 - sure[0]) for one in sure[1:]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as `parse_calibration` reads it."""
+        return {"format": _FORMAT, "with_colour": asdict(self.with_colour), "plain": asdict(self.plain)}
 
 
 def load_calibration() -> Calibration:

@@ -4,12 +4,20 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from shoppable.matcher import names
+from shoppable.matcher.calibrating import MAX_THINGS, Calibrator, Thing
 from shoppable.matcher.catalogs import require_embedder
 from shoppable.matcher.convert import catalog_to_message, check_attributes, product_to_message, read_filter
+from shoppable.matcher.convert_calibration import (
+    learned_to_message,
+    read_calibration_config,
+    read_views,
+    things_of_stream,
+)
 from shoppable.matcher.convert_stream import products_of_stream, read_config, result_to_message
 from shoppable.matcher.keeping import CatalogKeeper
 from shoppable.matcher.lookups import named_catalog
 from shoppable.matcher.page_tokens import page_token, read_page_token
+from shoppable.matcher.pictures import PictureReader
 from shoppable.matcher.ports import Embedder
 from shoppable.matcher.upserts import Upserter
 from shoppable.runtime.validation import Violations
@@ -23,8 +31,17 @@ _MAX_DISPLAY_NAME, _MAX_REQUEST_ID = 200, 128
 class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServicer):
     """Answers for catalogues and products."""
 
-    def __init__(self, keeper: CatalogKeeper, upserter: Upserter, embedder: Embedder) -> None:
+    def __init__(
+        self,
+        keeper: CatalogKeeper,
+        upserter: Upserter,
+        calibrator: Calibrator,
+        embedder: Embedder,
+        pictures: PictureReader,
+    ) -> None:
         self._keeper = keeper
+        self._calibrator = calibrator
+        self._pictures = pictures
         self._upserter = upserter
         self._embedder = embedder
 
@@ -84,12 +101,33 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
         record = await find(config.catalog_id)
         require_embedder(record, await self._embedder.identity())
         summary = messages.UpsertSummary()
-        async for result in self._upserter.run(config.catalog_id, products_of_stream(requests)):
+        async for result in self._upserter.run(config.catalog_id, products_of_stream(requests), rooted=record.rooted):
             name = result.outcome.value
             setattr(summary, name, getattr(summary, name) + 1)
             yield messages.UpsertProductsResponse(result=result_to_message(result))
         summary.revision = (await self._keeper.find(config.catalog_id)).revision
         yield messages.UpsertProductsResponse(summary=summary)
+
+    async def CalibrateCatalog(  # noqa: N802  # gRPC's name
+        self, request_iterator: AsyncIterator[messages.CalibrateCatalogRequest], context: Any
+    ) -> AsyncIterator[messages.CalibrateCatalogResponse]:
+        """Learn from labelled pictures."""
+        requests = aiter(request_iterator)
+        config = await read_calibration_config(requests)
+        record = await named_catalog(self._keeper, config.catalog, "config.catalog", Violations())
+        limit = 0 if config.reset else MAX_THINGS
+        things: list[Thing] = []
+        if not config.reset:
+            require_embedder(record, await self._embedder.identity())
+        labelled = things_of_stream(requests, most=limit)
+        async for thing, looks in self._calibrator.look(labelled, lambda one: read_views(one, self._pictures)):
+            things.append(Thing(thing.row, looks, thing.product_id))
+            yield messages.CalibrateCatalogResponse(row=thing.row)
+        if config.reset:
+            summary = messages.CalibrationSummary(revision=await self._calibrator.reset(record))
+        else:
+            summary = learned_to_message(await self._calibrator.calibrate(record, things))
+        yield messages.CalibrateCatalogResponse(summary=summary)
 
     async def GetProduct(  # noqa: N802  # gRPC's name
         self, request: messages.GetProductRequest, context: Any

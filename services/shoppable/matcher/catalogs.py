@@ -8,8 +8,8 @@ from typing import Any
 from shoppable.matcher.names import catalog_name
 from shoppable.runtime.errors import FailedPreconditionError
 
-# Raised when the record or the points change so that an older program could not read them.
-_FORMAT = 1
+# Raised when the record or the points change so that an older program could not read them. 2: rooted embeddings.
+_FORMAT, _FORMATS = 2, (1, 2)
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,21 @@ class CatalogRecord:
     updated: datetime
     revision: int = 1
     attribute_keys: tuple[str, ...] = ()  # in order
+    rooted: bool = False  # whether embeddings are stored as `centring.rooted`; those of the first version are not
+    fit: str = ""  # what it was calibrated to, as `fits` writes it; empty: as the package is
 
-    def advanced(self, *, attribute_keys: frozenset[str] | set[str], updated: datetime) -> "CatalogRecord":
-        """Return the record of the next revision, which also carries these attributes."""
+    def advanced(
+        self, *, attribute_keys: frozenset[str] | set[str], updated: datetime, fit: str | None = None
+    ) -> "CatalogRecord":
+        """Return the record of the next revision, which also carries these attributes, and a fit if one is given."""
         keys = tuple(sorted({*self.attribute_keys, *attribute_keys}))
-        return replace(self, revision=self.revision + 1, attribute_keys=keys, updated=updated)
+        fit = self.fit if fit is None else fit
+        return replace(self, revision=self.revision + 1, attribute_keys=keys, updated=updated, fit=fit)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
         return {
-            "format": _FORMAT,
+            "format": _FORMAT if self.rooted or self.fit else 1,
             "catalog_id": self.catalog_id,
             "display_name": self.display_name,
             "embedder": {
@@ -53,6 +58,8 @@ class CatalogRecord:
             "updated": self.updated.isoformat(),
             "revision": self.revision,
             "attribute_keys": list(self.attribute_keys),
+            "rooted": self.rooted,
+            "fit": self.fit,
         }
 
     @classmethod
@@ -63,8 +70,8 @@ class CatalogRecord:
             ValueError: It is not such a record, or of a newer format.
         """
         try:
-            if values["format"] != _FORMAT:
-                raise ValueError(f"has format {values['format']}, and this version reads format {_FORMAT}")
+            if values["format"] not in _FORMATS:
+                raise ValueError(f"has format {values['format']}, and this version reads up to {_FORMAT}")
             embedder = values["embedder"]
             return cls(
                 catalog_id=values["catalog_id"],
@@ -74,6 +81,8 @@ class CatalogRecord:
                 updated=datetime.fromisoformat(values["updated"]),
                 revision=int(values["revision"]),
                 attribute_keys=tuple(values["attribute_keys"]),
+                rooted=bool(values.get("rooted", False)),
+                fit=str(values.get("fit", "")),
             )
         except (KeyError, TypeError) as error:
             raise ValueError("is not a catalogue's record") from error

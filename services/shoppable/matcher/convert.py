@@ -33,6 +33,7 @@ def catalog_to_message(record: CatalogRecord, counts: Counts) -> product_catalog
         create_time=_to_timestamp(record.created),
         update_time=_to_timestamp(record.updated),
         attribute_keys=record.attribute_keys,
+        calibrated=bool(record.fit),
     )
 
 

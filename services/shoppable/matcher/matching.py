@@ -1,9 +1,4 @@
-"""Matching: embed the views of each thing, find the nearest images, look closer at their products, say how sure it is.
-
-Two rounds for each thing. The first finds candidates by the embedding alone, asking for more images until enough
-different products came back. The second asks for every image of the candidates, in both spaces and for every view, so
-that scores and margins are exact and not what a cut-off list happens to hold.
-"""
+"""Matching: embed the views of each thing, compare them with the catalogue, order its products, say how sure it is."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,14 +6,15 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from shoppable.matcher import convert_upserts
-from shoppable.matcher.calibration import Calibration, Decision, Thresholds
+from shoppable.matcher.calibration import Decision, Thresholds
 from shoppable.matcher.catalogs import CatalogRecord, ModelIdentity
-from shoppable.matcher.filters import PRODUCT, AnyOf, Condition, ProductFilter
+from shoppable.matcher.comparing import Comparer, Look
+from shoppable.matcher.filters import ProductFilter
+from shoppable.matcher.fits import fit_of
 from shoppable.matcher.names import catalog_name
-from shoppable.matcher.ports import Embedder, Floats, ImageHit, Query, Space, VectorIndex, View
+from shoppable.matcher.ports import Embedder, Floats, Query, VectorIndex, View
 from shoppable.matcher.products import Product
-from shoppable.matcher.scoring import Candidate, ViewHits, rank
+from shoppable.matcher.scoring import Candidate, rank
 from shoppable.runtime import metrics
 from shoppable.runtime.call import remaining_s
 from shoppable.runtime.errors import FailedPreconditionError, ServiceError
@@ -26,7 +22,6 @@ from shoppable.runtime.errors import FailedPreconditionError, ServiceError
 _log = structlog.get_logger(__name__)
 # The second round can turn the order of the first: more products than asked for are looked at, at least so many.
 _MIN_CANDIDATES = 32
-_IMAGES_PER_PRODUCT = 4  # a first guess; more are asked for where products have more pictures
 _REVISION_POLL_S = 0.05
 # Left of the deadline for the answer that the revision was not reached.
 _ANSWER_S = 0.1
@@ -79,14 +74,12 @@ class Matcher:
         self,
         index: VectorIndex,
         embedder: Embedder,
-        calibration: Calibration,
         *,
         queries_in_work: int,
         min_revision_wait_s: float,
     ) -> None:
         self._index = index
         self._embedder = embedder
-        self._calibration = calibration
         self._queries_in_work = queries_in_work
         self._min_revision_wait_s = min_revision_wait_s
 
@@ -101,7 +94,7 @@ class Matcher:
         async def one(query: Query) -> ThingResult:
             async with slots:
                 try:
-                    return await self._match_one(record.catalog_id, query, options)
+                    return await self._match_one(record, query, options)
                 except ServiceError as error:
                     return ThingResult(error=error)
 
@@ -139,20 +132,21 @@ class Matcher:
             latest = await self._index.get_catalog(record.catalog_id)
         return latest or record
 
-    async def _match_one(self, catalog_id: str, query: Query, options: MatchOptions) -> ThingResult:
+    async def _match_one(self, record: CatalogRecord, query: Query, options: MatchOptions) -> ThingResult:
+        catalog_id, fit = record.catalog_id, fit_of(record)
         embeddings = await self._embeddings(query.views)
         colours = [view.colour for view in query.views]
         where = options.wanted.conditions()
-        found = await self._candidate_ids(catalog_id, embeddings, where, options.max_products)
-        if not found:
-            return ThingResult(embeddings=embeddings, colours=colours)
-        views = await self._closer(catalog_id, query.views, embeddings, found)
-        ranked = rank(views, category_hint=query.category_hint)
-        with_colour = all(colour is not None for colour in colours)
-        judged = [
-            (candidate, self._calibration.confidence(candidate.score, candidate.margin, with_colour=with_colour))
-            for candidate in ranked[: options.max_products]
-        ]
+        looks = [Look(embedding, colour) for embedding, colour in zip(embeddings, colours, strict=True)]
+        views = await Comparer(self._index, record, fit.centring).compare(
+            looks, where=where, enough=max(options.max_products + 1, _MIN_CANDIDATES)
+        )
+        ranked = rank(views, category_hint=query.category_hint)[: options.max_products]
+        sure = fit.calibration.confidences(
+            [(candidate.score, candidate.margin) for candidate in ranked],
+            with_colour=all(colour is not None for colour in colours),
+        )
+        judged = list(zip(ranked, sure, strict=True))
         kept = [(candidate, sure) for candidate, sure in judged if sure >= options.min_confidence]
         products = await self._index.get_products(catalog_id, [candidate.product_id for candidate, _ in kept], where)
         matches = [
@@ -171,43 +165,3 @@ class Matcher:
         pictures = [view.picture for view in views if view.embedding is None and view.picture is not None]
         made = iter(await self._embedder.embed(pictures) if pictures else [])
         return [view.embedding if view.embedding is not None else next(made) for view in views]
-
-    async def _candidate_ids(
-        self, catalog_id: str, embeddings: Sequence[Floats], where: Sequence[Condition], max_products: int
-    ) -> list[str]:
-        """Return the products nearest to any view: enough of them, or all that there are."""
-        enough = max(max_products + 1, _MIN_CANDIDATES)
-        limit = enough * _IMAGES_PER_PRODUCT
-        while True:
-            answers = await self._index.search(catalog_id, Space.EMBEDDING, embeddings, where=where, limit=limit)
-            nearest = [list(dict.fromkeys(hit.product_id for hit in hits))[:enough] for hits in answers]
-            if all(len(found) >= enough or len(hits) < limit for found, hits in zip(nearest, answers, strict=True)):
-                return _interleaved(nearest, enough)
-            limit *= 4
-
-    async def _closer(
-        self, catalog_id: str, views: Sequence[View], embeddings: Sequence[Floats], product_ids: Sequence[str]
-    ) -> list[ViewHits]:
-        """Return every image of the candidates with its likeness to each view, in both spaces."""
-        where = (AnyOf(PRODUCT, tuple(product_ids)),)
-        limit = len(product_ids) * convert_upserts.MAX_IMAGES
-        by_embedding = await self._index.search(catalog_id, Space.EMBEDDING, embeddings, where=where, limit=limit)
-        known = [view.colour for view in views if view.colour is not None]
-        by_colour = iter(
-            await self._index.search(catalog_id, Space.COLOUR, known, where=where, limit=limit) if known else []
-        )
-        return [
-            ViewHits(images, None if view.colour is None else _by_image(next(by_colour)))
-            for view, images in zip(views, by_embedding, strict=True)
-        ]
-
-
-def _by_image(hits: Sequence[ImageHit]) -> dict[tuple[str, str], float]:
-    return {(hit.product_id, hit.image_id): hit.similarity for hit in hits}
-
-
-def _interleaved(lists: Sequence[Sequence[str]], most: int) -> list[str]:
-    """Return the first of each list, then the second of each, and so on, without repeats: at most `most`."""
-    longest = max(map(len, lists), default=0)
-    in_turn = (found[place] for place in range(longest) for found in lists if place < len(found))
-    return list(dict.fromkeys(in_turn))[:most]

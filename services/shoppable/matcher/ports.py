@@ -141,8 +141,12 @@ class VectorIndex(Protocol):
     async def count(self, catalog_id: str) -> Counts:
         """Count products and images."""
 
-    async def advance(self, catalog_id: str, *, attribute_keys: Set[str], updated: datetime) -> CatalogRecord:
+    async def advance(
+        self, catalog_id: str, *, attribute_keys: Set[str], updated: datetime, fit: str | None = None
+    ) -> CatalogRecord:
         """Take the next revision, for a write that follows, and index attributes that are new. Durable at once.
+
+        A fit, if given, replaces the catalogue's; readers see it with the revision.
 
         A revision that is taken and then not written is skipped: revisions only grow.
         """
@@ -163,6 +167,9 @@ class VectorIndex(Protocol):
 
     async def product_ids(self, catalog_id: str) -> list[str]:
         """Return the ids of all products, in order."""
+
+    async def some_vectors(self, catalog_id: str, limit: int) -> list[ImageVectors]:
+        """Return the vectors of at most so many images, as if drawn by lot: in the order of their points' ids."""
 
     async def search(
         self, catalog_id: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int

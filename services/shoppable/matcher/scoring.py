@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from shoppable.matcher import hints
 from shoppable.matcher.ports import ImageHit
 
 # Likeness of colour counts this much beside likeness of the embeddings: chosen on the grocery training photos and the
 # sample film together.
 COLOUR_WEIGHT = 0.2
-# What a product of the hinted category is given: about half of a usual margin, so that a hint decides near ties only.
-HINT_BONUS = 0.02
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class ViewHits:
 class Candidate:
     """A product that a thing may be.
 
-    `similarity` is the mean over the views of each view's best image, -1..1. `score` orders; it is the similarity, a
-    little more if the category is the hinted one. `margin` is by how much the score exceeds the best other product's.
+    `similarity` is the mean over the views of each view's best image, -1..1. `score` orders; it is the similarity and
+    what a hint is worth. `margin` is by how much the score exceeds the best other product's.
     """
 
     product_id: str
@@ -67,11 +66,10 @@ def _candidate(found: Mapping[int, tuple[float, ImageHit]], category_hint: str) 
     similarity = sum(value for value, _ in found.values()) / len(found)
     view_index = max(found, key=lambda index: (found[index][0], -index))
     image = found[view_index][1]
-    hinted = bool(category_hint) and image.category.casefold() == category_hint.casefold()
     return Candidate(
         product_id=image.product_id,
         similarity=_clamped(similarity),
-        score=similarity + (HINT_BONUS if hinted else 0.0),
+        score=similarity + hints.worth(category_hint, image.category),
         view_index=view_index,
         image_id=image.image_id,
         image_uri=image.image_uri,

@@ -8,7 +8,7 @@ from shoppable.matcher.adapters import qdrant_calls
 from shoppable.matcher.adapters.qdrant_edge import open_edge_index
 from shoppable.matcher.adapters.qdrant_server import QdrantServerIndex
 from shoppable.matcher.adapters.triton import TritonEmbedder
-from shoppable.matcher.calibration import load_calibration
+from shoppable.matcher.calibrating import MAX_THINGS, Calibrator
 from shoppable.matcher.catalog_servicer import ProductCatalogServicer
 from shoppable.matcher.convert_match import MAX_VIEWS
 from shoppable.matcher.convert_upserts import MAX_IMAGES
@@ -101,7 +101,6 @@ def _assemble(
     matcher = Matcher(
         index,
         embedder,
-        load_calibration(),
         queries_in_work=settings.queries_in_work,
         min_revision_wait_s=settings.min_revision_wait_s,
     )
@@ -132,7 +131,7 @@ def _assemble(
             Service(
                 product_catalog_pb2.DESCRIPTOR.services_by_name["ProductCatalogService"],
                 product_catalog_pb2_grpc.add_ProductCatalogServiceServicer_to_server,
-                ProductCatalogServicer(keeper, upserter, embedder),
+                ProductCatalogServicer(keeper, upserter, Calibrator(index, embedder, locks), embedder, pictures),
                 ready,
             ),
         ],
@@ -143,5 +142,6 @@ def _assemble(
             Limit("image_pixels", settings.max_image_pixels, "pixels"),
             Limit("attribute_keys_per_catalog", settings.max_attribute_keys, "attributes"),
             Limit("products_per_page", 1000, "products"),
+            Limit("things_per_calibration", MAX_THINGS, "things"),
         ],
     )

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from shoppable.matcher import centring
 from shoppable.matcher.convert_upserts import IncomingProduct, read_upsert, upsert_id
 from shoppable.matcher.locks import CatalogLocks
 from shoppable.matcher.pictures import PictureReader
@@ -110,9 +111,9 @@ class Upserter:
         self._embeds = asyncio.Semaphore(limits.embeds)
 
     async def run(
-        self, catalog_id: str, products: AsyncIterator[product_catalog_pb2.ProductUpsert]
+        self, catalog_id: str, products: AsyncIterator[product_catalog_pb2.ProductUpsert], *, rooted: bool
     ) -> AsyncIterator[RowResult]:
-        """Yield each product's result as soon as it is known, in any order.
+        """Yield each product's result as soon as it is known, in any order; `rooted` as the catalogue's record says.
 
         Raises:
             ServiceError: The stream cannot go on. What was yielded before is durable.
@@ -124,7 +125,7 @@ class Upserter:
 
         async def take(message: product_catalog_pb2.ProductUpsert, size: int) -> None:
             try:
-                results.put_nowait((await self._take(catalog_id, message, writer), size))
+                results.put_nowait((await self._take(catalog_id, message, writer, rooted=rooted), size))
             except Exception as error:  # to be raised where the stream is answered
                 results.put_nowait(error)
 
@@ -158,7 +159,7 @@ class Upserter:
             await _cancel([reader, *tasks, writer.task])
 
     async def _take(
-        self, catalog_id: str, message: product_catalog_pb2.ProductUpsert, writer: UpsertWriter
+        self, catalog_id: str, message: product_catalog_pb2.ProductUpsert, writer: UpsertWriter, *, rooted: bool
     ) -> RowResult:
         product_id = upsert_id(message)
         # First of all: two rows of one product are to end with the later one.
@@ -169,7 +170,7 @@ class Upserter:
                 if _is_same(incoming, stored):
                     revision = stored[0].product.revision
                     return RowResult(message.row, product_id, Outcome.UNCHANGED, revision)
-                change = await self._change(incoming, stored)
+                change = await self._change(incoming, stored, rooted=rooted)
                 created = stored[0].product.created if stored else None
                 revision = await writer.write(change, created)
             except (InvalidRequestError, FailedPreconditionError) as error:
@@ -178,7 +179,7 @@ class Upserter:
                 return RowResult(message.row, product_id, Outcome.FAILED, 0, error)
         return RowResult(message.row, product_id, Outcome.UPDATED if stored else Outcome.CREATED, revision)
 
-    async def _change(self, incoming: IncomingProduct, stored: Sequence[StoredImage]) -> ProductChange:
+    async def _change(self, incoming: IncomingProduct, stored: Sequence[StoredImage], *, rooted: bool) -> ProductChange:
         """Return what is to be written; only pictures that are new are decoded and embedded."""
         product = incoming.product
         before = {image.image_id: image.digest for image in stored}
@@ -192,7 +193,7 @@ class Upserter:
         good = [result for result in read if not isinstance(result, Violation)]
         embeddings = await asyncio.gather(*(self._embed(picture) for picture, _ in good))
         vectors = {
-            place: ImageVectors(embedding, colour)
+            place: ImageVectors(centring.rooted(embedding) if rooted else embedding, colour)
             for place, embedding, (_, colour) in zip(new, embeddings, good, strict=True)
         }
         wanted = {image.image_id for image in product.images}

@@ -112,6 +112,7 @@ class Catalog(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ATTRIBUTE_KEYS_FIELD_NUMBER: _builtins.int
+    CALIBRATED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`catalogs/{catalog}`."""
     display_name: _builtins.str
@@ -124,6 +125,8 @@ class Catalog(_message.Message):
     """Number of products."""
     image_count: _builtins.int
     """Number of reference images."""
+    calibrated: _builtins.bool
+    """Whether it has been calibrated to pictures of its own."""
     @_builtins.property
     def embedder(self) -> _common_pb2.ModelVersion:
         """The model that embeds its pictures."""
@@ -153,10 +156,11 @@ class Catalog(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         attribute_keys: _abc.Iterable[_builtins.str] | None = ...,
+        calibrated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "embedder", b"embedder", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute_keys", b"attribute_keys", "create_time", b"create_time", "display_name", b"display_name", "embedder", b"embedder", "embedding_size", b"embedding_size", "image_count", b"image_count", "name", b"name", "product_count", b"product_count", "revision", b"revision", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute_keys", b"attribute_keys", "calibrated", b"calibrated", "create_time", b"create_time", "display_name", b"display_name", "embedder", b"embedder", "embedding_size", b"embedding_size", "image_count", b"image_count", "name", b"name", "product_count", b"product_count", "revision", b"revision", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -968,3 +972,211 @@ class DeleteProductResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteProductResponse: _TypeAlias = DeleteProductResponse  # noqa: Y015
+
+@_typing.final
+class CalibrationConfig(_message.Message):
+    """What a calibration is of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    """The catalogue's name."""
+    request_id: _builtins.str
+    """Ties attempts together in logs; at most 128 characters."""
+    reset: _builtins.bool
+    """Forget the calibration instead: no things may follow."""
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        reset: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "request_id", b"request_id", "reset", b"reset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrationConfig: _TypeAlias = CalibrationConfig  # noqa: Y015
+
+@_typing.final
+class LabelledThing(_message.Message):
+    """A thing of which it is known what it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: _builtins.int
+    VIEWS_FIELD_NUMBER: _builtins.int
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    row: _builtins.int
+    """The caller's number of it; comes back when it was read."""
+    product_id: _builtins.str
+    """The id of the product that it is; empty if the catalogue does not have it. If no thing is such a one, each is also
+    learned from with its product left out, as if a fifth of all things were not for sale.
+    """
+    @_builtins.property
+    def views(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Image]:
+        """1..8 pictures of it, cut to it, as they will be met."""
+
+    def __init__(
+        self,
+        *,
+        row: _builtins.int = ...,
+        views: _abc.Iterable[_common_pb2.Image] | None = ...,
+        product_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["product_id", b"product_id", "row", b"row", "views", b"views"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelledThing: _TypeAlias = LabelledThing  # noqa: Y015
+
+@_typing.final
+class CalibrateCatalogRequest(_message.Message):
+    """The config, then things: 1..10,000."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: _builtins.int
+    THING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def config(self) -> Global___CalibrationConfig:
+        """The first message of the stream, and only the first."""
+
+    @_builtins.property
+    def thing(self) -> Global___LabelledThing:
+        """A thing."""
+
+    def __init__(
+        self,
+        *,
+        config: Global___CalibrationConfig | None = ...,
+        thing: Global___LabelledThing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "request", b"request", "thing", b"thing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "request", b"request", "thing", b"thing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["config", "thing"]  # noqa: Y015
+    _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
+
+Global___CalibrateCatalogRequest: _TypeAlias = CalibrateCatalogRequest  # noqa: Y015
+
+@_typing.final
+class MatchQuality(_message.Message):
+    """How good matches of the labelled things are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECALL_AT_1_FIELD_NUMBER: _builtins.int
+    RECALL_AT_5_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ERROR_FIELD_NUMBER: _builtins.int
+    MATCH_RATE_FIELD_NUMBER: _builtins.int
+    MATCH_PRECISION_FIELD_NUMBER: _builtins.int
+    recall_at_1: _builtins.float
+    """Share of the things for sale whose product comes first."""
+    recall_at_5: _builtins.float
+    """Share of the things for sale whose product is among the first five."""
+    calibration_error: _builtins.float
+    """By how much confidence differs from how often it is right, on average over ten equal bins of all things."""
+    match_rate: _builtins.float
+    """Share of the things for sale that are called a MATCH at the default threshold."""
+    match_precision: _builtins.float
+    """Share of those calls, of all things, that are right; absent if there are none."""
+    def __init__(
+        self,
+        *,
+        recall_at_1: _builtins.float = ...,
+        recall_at_5: _builtins.float = ...,
+        calibration_error: _builtins.float = ...,
+        match_rate: _builtins.float = ...,
+        match_precision: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_match_precision", b"_match_precision", "match_precision", b"match_precision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_match_precision", b"_match_precision", "calibration_error", b"calibration_error", "match_precision", b"match_precision", "match_rate", b"match_rate", "recall_at_1", b"recall_at_1", "recall_at_5", b"recall_at_5"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__match_precision: _TypeAlias = _typing.Literal["match_precision"]  # noqa: Y015
+    _WhichOneofArgType__match_precision: _TypeAlias = _typing.Literal["_match_precision", b"_match_precision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__match_precision) -> _WhichOneofReturnType__match_precision | None: ...
+
+Global___MatchQuality: _TypeAlias = MatchQuality  # noqa: Y015
+
+@_typing.final
+class CalibrationSummary(_message.Message):
+    """What was learned."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    THINGS_FIELD_NUMBER: _builtins.int
+    THINGS_NOT_FOR_SALE_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The catalogue's revision from which on it counts."""
+    things: _builtins.int
+    """Things learned from."""
+    things_not_for_sale: _builtins.int
+    """Of these, not for sale."""
+    @_builtins.property
+    def before(self) -> Global___MatchQuality:
+        """On these things, before."""
+
+    @_builtins.property
+    def after(self) -> Global___MatchQuality:
+        """On these things, after: better than on others, since it was learned from them."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        things: _builtins.int = ...,
+        things_not_for_sale: _builtins.int = ...,
+        before: Global___MatchQuality | None = ...,
+        after: Global___MatchQuality | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "revision", b"revision", "things", b"things", "things_not_for_sale", b"things_not_for_sale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrationSummary: _TypeAlias = CalibrationSummary  # noqa: Y015
+
+@_typing.final
+class CalibrateCatalogResponse(_message.Message):
+    """Rows, then one summary."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    row: _builtins.int
+    """The row of a thing that was read."""
+    @_builtins.property
+    def summary(self) -> Global___CalibrationSummary:
+        """The last message."""
+
+    def __init__(
+        self,
+        *,
+        row: _builtins.int = ...,
+        summary: Global___CalibrationSummary | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response", "row", b"row", "summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response", "row", b"row", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["row", "summary"]  # noqa: Y015
+    _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
+
+Global___CalibrateCatalogResponse: _TypeAlias = CalibrateCatalogResponse  # noqa: Y015

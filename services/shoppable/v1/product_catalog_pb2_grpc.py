@@ -81,6 +81,11 @@ class ProductCatalogServiceStub:
                 request_serializer=shoppable_dot_v1_dot_product__catalog__pb2.DeleteProductRequest.SerializeToString,
                 response_deserializer=shoppable_dot_v1_dot_product__catalog__pb2.DeleteProductResponse.FromString,
                 _registered_method=True)
+        self.CalibrateCatalog = channel.stream_stream(
+                '/shoppable.v1.ProductCatalogService/CalibrateCatalog',
+                request_serializer=shoppable_dot_v1_dot_product__catalog__pb2.CalibrateCatalogRequest.SerializeToString,
+                response_deserializer=shoppable_dot_v1_dot_product__catalog__pb2.CalibrateCatalogResponse.FromString,
+                _registered_method=True)
 
 
 class ProductCatalogServiceServicer:
@@ -154,6 +159,20 @@ class ProductCatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CalibrateCatalog(self, request_iterator, context):
+        """Learns from labelled pictures how a catalogue's products look where they are met, and how sure a likeness is. The
+        first request is the config, then things follow; each is answered once it is read, and a summary closes the stream.
+        From its revision on, matches are compared and judged by what was learned; no picture is embedded again. A stream
+        that breaks off changes nothing.
+
+        Errors: INVALID_ARGUMENT (no things or too many, an unreadable picture, a product that the catalogue does not have),
+        FAILED_PRECONDITION (another embedder, reason EMBEDDER_MISMATCH; no products, reason CATALOG_EMPTY; a catalogue that
+        was made before it could be calibrated, reason CATALOG_TOO_OLD).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProductCatalogServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -196,6 +215,11 @@ def add_ProductCatalogServiceServicer_to_server(servicer, server):
                     servicer.DeleteProduct,
                     request_deserializer=shoppable_dot_v1_dot_product__catalog__pb2.DeleteProductRequest.FromString,
                     response_serializer=shoppable_dot_v1_dot_product__catalog__pb2.DeleteProductResponse.SerializeToString,
+            ),
+            'CalibrateCatalog': grpc.stream_stream_rpc_method_handler(
+                    servicer.CalibrateCatalog,
+                    request_deserializer=shoppable_dot_v1_dot_product__catalog__pb2.CalibrateCatalogRequest.FromString,
+                    response_serializer=shoppable_dot_v1_dot_product__catalog__pb2.CalibrateCatalogResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -421,6 +445,33 @@ class ProductCatalogService:
             '/shoppable.v1.ProductCatalogService/DeleteProduct',
             shoppable_dot_v1_dot_product__catalog__pb2.DeleteProductRequest.SerializeToString,
             shoppable_dot_v1_dot_product__catalog__pb2.DeleteProductResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CalibrateCatalog(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/shoppable.v1.ProductCatalogService/CalibrateCatalog',
+            shoppable_dot_v1_dot_product__catalog__pb2.CalibrateCatalogRequest.SerializeToString,
+            shoppable_dot_v1_dot_product__catalog__pb2.CalibrateCatalogResponse.FromString,
             options,
             channel_credentials,
             insecure,

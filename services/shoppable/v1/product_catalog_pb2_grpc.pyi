@@ -67,6 +67,16 @@ class ProductCatalogServiceStub:
     """The products of a catalogue, in order of their ids."""
     DeleteProduct: _grpc.UnaryUnaryMultiCallable[_product_catalog_pb2.DeleteProductRequest, _product_catalog_pb2.DeleteProductResponse]
     """Deletes a product."""
+    CalibrateCatalog: _grpc.StreamStreamMultiCallable[_product_catalog_pb2.CalibrateCatalogRequest, _product_catalog_pb2.CalibrateCatalogResponse]
+    """Learns from labelled pictures how a catalogue's products look where they are met, and how sure a likeness is. The
+    first request is the config, then things follow; each is answered once it is read, and a summary closes the stream.
+    From its revision on, matches are compared and judged by what was learned; no picture is embedded again. A stream
+    that breaks off changes nothing.
+
+    Errors: INVALID_ARGUMENT (no things or too many, an unreadable picture, a product that the catalogue does not have),
+    FAILED_PRECONDITION (another embedder, reason EMBEDDER_MISMATCH; no products, reason CATALOG_EMPTY; a catalogue that
+    was made before it could be calibrated, reason CATALOG_TOO_OLD).
+    """
 
 @_typing.type_check_only
 class ProductCatalogServiceAsyncStub(ProductCatalogServiceStub):
@@ -102,6 +112,16 @@ class ProductCatalogServiceAsyncStub(ProductCatalogServiceStub):
     """The products of a catalogue, in order of their ids."""
     DeleteProduct: _aio.UnaryUnaryMultiCallable[_product_catalog_pb2.DeleteProductRequest, _product_catalog_pb2.DeleteProductResponse]  # type: ignore[assignment]
     """Deletes a product."""
+    CalibrateCatalog: _aio.StreamStreamMultiCallable[_product_catalog_pb2.CalibrateCatalogRequest, _product_catalog_pb2.CalibrateCatalogResponse]  # type: ignore[assignment]
+    """Learns from labelled pictures how a catalogue's products look where they are met, and how sure a likeness is. The
+    first request is the config, then things follow; each is answered once it is read, and a summary closes the stream.
+    From its revision on, matches are compared and judged by what was learned; no picture is embedded again. A stream
+    that breaks off changes nothing.
+
+    Errors: INVALID_ARGUMENT (no things or too many, an unreadable picture, a product that the catalogue does not have),
+    FAILED_PRECONDITION (another embedder, reason EMBEDDER_MISMATCH; no products, reason CATALOG_EMPTY; a catalogue that
+    was made before it could be calibrated, reason CATALOG_TOO_OLD).
+    """
 
 class ProductCatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     """Owns catalogues and their products. Served by the product matcher.
@@ -182,5 +202,21 @@ class ProductCatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_product_catalog_pb2.DeleteProductResponse, _abc.Awaitable[_product_catalog_pb2.DeleteProductResponse]]:
         """Deletes a product."""
+
+    @_abc_1.abstractmethod
+    def CalibrateCatalog(
+        self,
+        request_iterator: _MaybeAsyncIterator[_product_catalog_pb2.CalibrateCatalogRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_product_catalog_pb2.CalibrateCatalogResponse], _abc.AsyncIterator[_product_catalog_pb2.CalibrateCatalogResponse]]:
+        """Learns from labelled pictures how a catalogue's products look where they are met, and how sure a likeness is. The
+        first request is the config, then things follow; each is answered once it is read, and a summary closes the stream.
+        From its revision on, matches are compared and judged by what was learned; no picture is embedded again. A stream
+        that breaks off changes nothing.
+
+        Errors: INVALID_ARGUMENT (no things or too many, an unreadable picture, a product that the catalogue does not have),
+        FAILED_PRECONDITION (another embedder, reason EMBEDDER_MISMATCH; no products, reason CATALOG_EMPTY; a catalogue that
+        was made before it could be calibrated, reason CATALOG_TOO_OLD).
+        """
 
 def add_ProductCatalogServiceServicer_to_server(servicer: ProductCatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -129,7 +129,9 @@ class MatchQuery(_message.Message):
     VIEWS_FIELD_NUMBER: _builtins.int
     CATEGORY_HINT_FIELD_NUMBER: _builtins.int
     category_hint: _builtins.str
-    """The category that the detector gave it, as a hint: a product of it needs a little less likeness. Default none."""
+    """The category that the detector gave it, as a hint: a product of it needs a little less likeness, and one of another
+    category of the suite's taxonomy more. Default none.
+    """
     @_builtins.property
     def views(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatchView]:
         """1..8 looks at the same thing; their evidence is added up."""
@@ -245,7 +247,7 @@ class MatchEvidence(_message.Message):
     image_uri: _builtins.str
     """Where a person can see that image; empty if not stated."""
     view_similarity: _builtins.float
-    """Similarity of that view and that image, -1..1: the cosine of their embeddings."""
+    """Similarity of that view and that image, -1..1: the cosine of their embeddings, as the catalogue compares them."""
     margin: _builtins.float
     """By how much the product's similarity exceeds that of the best other product; negative for all but the first;
     absent if there is no other.
@@ -281,7 +283,9 @@ class ProductMatch(_message.Message):
     DECISION_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
-    """Likeness over all views, -1..1: 1 is the same picture. Orders products; says nothing by itself."""
+    """Likeness over all views, -1..1. Orders products of one answer; says nothing by itself, and changes its scale when
+    the catalogue is calibrated.
+    """
     confidence: _builtins.float
     """Probability that the thing is this product, 0..1."""
     decision: Global___MatchDecision.ValueType

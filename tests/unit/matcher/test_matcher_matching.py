@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shoppable.matcher.adapters.qdrant_edge import QdrantEdgeIndex, open_edge_index
-from shoppable.matcher.calibration import Decision, load_calibration
+from shoppable.matcher.calibration import Decision
 from shoppable.matcher.catalogs import CatalogRecord
 from shoppable.matcher.filters import ProductFilter
 from shoppable.matcher.matching import Matcher, MatchOptions, ThingResult
@@ -22,7 +22,7 @@ class Shop:
 
     def __init__(self, index: QdrantEdgeIndex) -> None:
         self.index, self.embedder = index, FakeEmbedder()
-        self.matcher = Matcher(index, self.embedder, load_calibration(), queries_in_work=4, min_revision_wait_s=0.2)
+        self.matcher = Matcher(index, self.embedder, queries_in_work=4, min_revision_wait_s=0.2)
 
     async def record(self) -> CatalogRecord:
         return await self.index.get_catalog("shop") or record_of()

@@ -1,15 +1,18 @@
 """The order of products, and how sure it is."""
 
 import json
+import tomllib
+from importlib import resources
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shoppable.matcher import hints
 from shoppable.matcher.calibration import Calibration, Decision, Thresholds, load_calibration, parse_calibration
 from shoppable.matcher.ports import ImageHit
-from shoppable.matcher.scoring import HINT_BONUS, ViewHits, likeness, rank
+from shoppable.matcher.scoring import ViewHits, likeness, rank
 
 SHARE = st.floats(min_value=0, max_value=1)
 COSINE = st.floats(min_value=-1, max_value=1)
@@ -59,9 +62,38 @@ def test_evidence_is_the_cosine_of_the_embeddings_alone() -> None:
 
 def test_a_hint_decides_near_ties_only() -> None:
     near = [ViewHits([hit("a", 0.800), hit("b", 0.799, category="Mugs")], None)]
-    far = [ViewHits([hit("a", 0.8 + HINT_BONUS), hit("b", 0.7, category="Mugs")], None)]
+    far = [ViewHits([hit("a", 0.8 + hints.AGREES), hit("b", 0.7, category="Mugs")], None)]
     assert rank(near, category_hint="mugs")[0].product_id == "b"
     assert rank(far, category_hint="mugs")[0].product_id == "a"
+
+
+def test_what_the_catalogue_does_not_sell_is_less_sure(calibration: Calibration) -> None:
+    images = [hit("a", 0.33, category="computers"), hit("b", 0.31, category="bottles")]
+
+    def sure(hint: str) -> float:
+        first = rank([ViewHits(images, None)], category_hint=hint)[0]
+        assert (first.product_id, first.similarity) == ("a", pytest.approx(0.33))
+        return calibration.confidence(first.score, first.margin, with_colour=False)
+
+    assert sure("tables") < sure("") <= sure("computers")
+    assert sure("Tables") == sure("tables")
+
+
+def test_a_hint_of_other_words_than_the_catalogues_says_nothing() -> None:
+    own_words = [ViewHits([hit("a", 0.8, category="Home > Kitchen > Mugs"), hit("b", 0.79)], None)]
+    assert [one.score for one in rank(own_words, category_hint="drinkware")] == [0.8, 0.79]
+    foreign_hint = [ViewHits([hit("a", 0.8, category="drinkware")], None)]
+    assert rank(foreign_hint, category_hint="Tassen")[0].score == 0.8
+
+
+def test_a_wrong_hint_is_no_wall() -> None:
+    clear = [ViewHits([hit("mug", 0.75, category="drinkware"), hit("bowl", 0.6, category="tableware")], None)]
+    assert rank(clear, category_hint="tableware")[0].product_id == "mug"
+
+
+def test_the_vocabulary_is_the_detectors() -> None:
+    text = resources.files("shoppable.detector").joinpath("taxonomy.toml").read_text(encoding="utf-8")
+    assert set(tomllib.loads(text)["categories"]) == hints.VOCABULARY
 
 
 def test_nothing_found_is_no_candidate() -> None:

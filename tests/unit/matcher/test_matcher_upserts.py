@@ -33,7 +33,7 @@ class Shop:
         self.upserter = Upserter(index, self.embedder, pictures, self.locks, limits)
 
     async def upsert(self, *upserts: Upsert) -> dict[int, RowResult]:
-        return {result.row: result async for result in self.upserter.run("shop", stream(upserts))}
+        return {result.row: result async for result in self.upserter.run("shop", stream(upserts), rooted=False)}
 
 
 async def stream(upserts: Iterable[Upsert]) -> AsyncIterator[Upsert]:
@@ -197,7 +197,7 @@ async def test_an_embedder_that_is_away_ends_the_stream_and_keeps_what_was_answe
         yield upsert_of("b", row=2)
 
     with pytest.raises(UnavailableError):
-        async for result in shop.upserter.run("shop", upserts()):
+        async for result in shop.upserter.run("shop", upserts(), rooted=False):
             answered.append(result)
     assert [result.product_id for result in answered] == ["a"]
     assert await shop.index.product_ids("shop") == ["a"]
@@ -210,13 +210,13 @@ async def test_a_catalogue_deleted_under_a_stream_ends_it(shop: Shop) -> None:
         yield upsert_of("b", row=2)
 
     with pytest.raises(NotFoundError):
-        async for _ in shop.upserter.run("shop", upserts()):
+        async for _ in shop.upserter.run("shop", upserts(), rooted=False):
             pass
 
 
 async def test_an_abandoned_stream_leaves_nothing_running(shop: Shop) -> None:
     before = asyncio.all_tasks()
-    results = shop.upserter.run("shop", stream(upsert_of(f"p{row}", row=row) for row in range(100)))
+    results = shop.upserter.run("shop", stream(upsert_of(f"p{row}", row=row) for row in range(100)), rooted=False)
     await anext(results)
     await results.aclose()  # type: ignore[attr-defined]
     assert asyncio.all_tasks() == before
@@ -238,7 +238,7 @@ async def test_a_slow_reader_of_answers_holds_the_stream_back(tmp_path: Path, li
             await shop.keeper.create("shop", "")
             ahead = 0
             answered = 0
-            async for _ in shop.upserter.run("shop", upserts()):
+            async for _ in shop.upserter.run("shop", upserts(), rooted=False):
                 answered += 1
                 await asyncio.sleep(0.002)
                 ahead = max(ahead, taken - answered)

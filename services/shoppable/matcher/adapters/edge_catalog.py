@@ -18,7 +18,7 @@ from shoppable.matcher.adapters.edge_folder import read_json, sync_folder, write
 from shoppable.matcher.catalogs import CatalogRecord
 from shoppable.matcher.filters import FIRST_IMAGES, PRODUCT, AnyOf, Condition, attribute_field
 from shoppable.matcher.names import point_id
-from shoppable.matcher.ports import Counts, Floats, ImageHit, ProductChange, Space, StoredImage
+from shoppable.matcher.ports import Counts, Floats, ImageHit, ImageVectors, ProductChange, Space, StoredImage
 from shoppable.matcher.products import Product
 
 _RECORD, _SHARD = "catalog.json", "shard"
@@ -101,9 +101,9 @@ class EdgeCatalog:
         """Write everything out: guards against loss of power, where the log guards against a crash."""
         self._shard.flush()
 
-    def advance(self, *, attribute_keys: Set[str], updated: datetime) -> CatalogRecord:
+    def advance(self, *, attribute_keys: Set[str], updated: datetime, fit: str | None = None) -> CatalogRecord:
         """Take the next revision durably; see VectorIndex."""
-        record = self._written.advanced(attribute_keys=frozenset(attribute_keys), updated=updated)
+        record = self._written.advanced(attribute_keys=frozenset(attribute_keys), updated=updated, fit=fit)
         for key in sorted(set(record.attribute_keys) - set(self._written.attribute_keys)):
             self._shard.update(
                 edge.UpdateOperation.create_field_index(attribute_field(key), edge.PayloadSchemaType.Keyword)
@@ -163,6 +163,11 @@ class EdgeCatalog:
     def product_ids(self) -> list[str]:
         """Return all products' ids, in order."""
         return sorted((record.payload or {})[PRODUCT] for record in self._scroll((FIRST_IMAGES,), (PRODUCT,)))
+
+    def some_vectors(self, limit: int) -> list[ImageVectors]:
+        """Return the vectors of some images."""
+        request = edge.ScrollRequest(limit=limit, with_payload=False, with_vector=True)
+        return [payload.vectors_of(record.vector) for record in self._shard.scroll(request)[0]]
 
     def search(
         self, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int

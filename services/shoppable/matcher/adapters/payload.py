@@ -7,9 +7,11 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from shoppable.matcher import filters
 from shoppable.matcher.convert import product_from_message, product_to_message
-from shoppable.matcher.ports import ImageHit, ImagePoint, ProductChange, StoredImage
+from shoppable.matcher.ports import ImageHit, ImagePoint, ImageVectors, ProductChange, Space, StoredImage
 from shoppable.matcher.products import Product
 from shoppable.v1 import product_catalog_pb2
 
@@ -57,6 +59,11 @@ def hit_of(payload: Mapping[str, Any] | None, similarity: float) -> ImageHit:
         category=payload[filters.CATEGORY],
         similarity=similarity,
     )
+
+
+def vectors_of(vectors: Any) -> ImageVectors:
+    """Return a point's two vectors."""
+    return ImageVectors(*(np.asarray(vectors[space.value], np.float32) for space in (Space.EMBEDDING, Space.COLOUR)))
 
 
 def stored_image_of(payload: Mapping[str, Any] | None) -> StoredImage:

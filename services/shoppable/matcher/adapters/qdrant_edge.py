@@ -21,7 +21,16 @@ from shoppable.matcher.adapters.edge_catalog import EdgeCatalog
 from shoppable.matcher.adapters.edge_folder import FolderLock
 from shoppable.matcher.catalogs import CatalogRecord
 from shoppable.matcher.filters import Condition
-from shoppable.matcher.ports import CatalogGoneError, Counts, Floats, ImageHit, ProductChange, Space, StoredImage
+from shoppable.matcher.ports import (
+    CatalogGoneError,
+    Counts,
+    Floats,
+    ImageHit,
+    ImageVectors,
+    ProductChange,
+    Space,
+    StoredImage,
+)
 from shoppable.matcher.products import Product
 from shoppable.runtime import metrics
 from shoppable.runtime.call import remaining_s
@@ -128,10 +137,14 @@ class QdrantEdgeIndex:
         """Count products and images."""
         return await self._on(catalog_id, "count", EdgeCatalog.count)
 
-    async def advance(self, catalog_id: str, *, attribute_keys: Set[str], updated: datetime) -> CatalogRecord:
+    async def advance(
+        self, catalog_id: str, *, attribute_keys: Set[str], updated: datetime, fit: str | None = None
+    ) -> CatalogRecord:
         """Take the next revision, for a write that follows; see VectorIndex."""
         return await self._on(
-            catalog_id, "advance", lambda catalog: catalog.advance(attribute_keys=attribute_keys, updated=updated)
+            catalog_id,
+            "advance",
+            lambda catalog: catalog.advance(attribute_keys=attribute_keys, updated=updated, fit=fit),
         )
 
     async def write(self, catalog_id: str, changes: Sequence[ProductChange], *, revision: int) -> None:
@@ -157,6 +170,10 @@ class QdrantEdgeIndex:
     async def product_ids(self, catalog_id: str) -> list[str]:
         """Return the ids of all products, in order."""
         return await self._on(catalog_id, "product_ids", EdgeCatalog.product_ids)
+
+    async def some_vectors(self, catalog_id: str, limit: int) -> list[ImageVectors]:
+        """Return the vectors of at most so many images."""
+        return await self._on(catalog_id, "some_vectors", lambda catalog: catalog.some_vectors(limit))
 
     async def search(
         self, catalog_id: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int

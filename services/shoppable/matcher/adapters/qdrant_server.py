@@ -15,10 +15,20 @@ from qdrant_client import AsyncQdrantClient, models
 from shoppable.matcher import colour
 from shoppable.matcher.adapters import payload
 from shoppable.matcher.adapters.qdrant_calls import QdrantCalls, conditions
+from shoppable.matcher.adapters.qdrant_operations import operations_of
 from shoppable.matcher.catalogs import CatalogRecord
 from shoppable.matcher.filters import FIRST_IMAGES, PRODUCT, AnyOf, Condition, attribute_field
-from shoppable.matcher.names import catalog_point_id, point_id
-from shoppable.matcher.ports import CatalogGoneError, Counts, Floats, ImageHit, ProductChange, Space, StoredImage
+from shoppable.matcher.names import catalog_point_id
+from shoppable.matcher.ports import (
+    CatalogGoneError,
+    Counts,
+    Floats,
+    ImageHit,
+    ImageVectors,
+    ProductChange,
+    Space,
+    StoredImage,
+)
 from shoppable.matcher.products import Product
 from shoppable.runtime.errors import UnavailableError
 
@@ -106,13 +116,15 @@ class QdrantServerIndex:
         images = await self._on(catalog_id, "count", lambda: self._client.count(collection, exact=True))
         return Counts(products=products.count, images=images.count)
 
-    async def advance(self, catalog_id: str, *, attribute_keys: Set[str], updated: datetime) -> CatalogRecord:
+    async def advance(
+        self, catalog_id: str, *, attribute_keys: Set[str], updated: datetime, fit: str | None = None
+    ) -> CatalogRecord:
         """Take the next revision, for a write that follows; see VectorIndex."""
         for _ in range(_MAX_ATTEMPTS):
             before = await self.get_catalog(catalog_id)
             if before is None:
                 raise CatalogGoneError(catalog_id)
-            record = before.advanced(attribute_keys=frozenset(attribute_keys), updated=updated)
+            record = before.advanced(attribute_keys=frozenset(attribute_keys), updated=updated, fit=fit)
             for key in sorted(set(record.attribute_keys) - set(before.attribute_keys)):
                 await self._calls.index(
                     self._collection(catalog_id), attribute_field(key), models.PayloadSchemaType.KEYWORD
@@ -123,7 +135,7 @@ class QdrantServerIndex:
 
     async def write(self, catalog_id: str, changes: Sequence[ProductChange], *, revision: int) -> None:
         """Store products: in one request, so that the server does it in order."""
-        operations = _operations(changes)
+        operations = operations_of(changes)
         if operations:
             await self._on(
                 catalog_id,
@@ -160,6 +172,16 @@ class QdrantServerIndex:
         """Return the ids of all products, in order."""
         found = await self._scroll_catalog(catalog_id, (FIRST_IMAGES,), (PRODUCT,))
         return sorted(point[PRODUCT] for point in found)
+
+    async def some_vectors(self, catalog_id: str, limit: int) -> list[ImageVectors]:
+        """Return the vectors of at most so many images."""
+        collection = self._collection(catalog_id)
+        points, _ = await self._on(
+            catalog_id,
+            "some_vectors",
+            lambda: self._client.scroll(collection, limit=limit, with_payload=False, with_vectors=True),
+        )
+        return [payload.vectors_of(point.vector) for point in points]
 
     async def search(
         self, catalog_id: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int
@@ -254,32 +276,3 @@ class QdrantServerIndex:
             if offset is None:
                 break
         return found
-
-
-def _operations(changes: Sequence[ProductChange]) -> list[Any]:
-    fresh: list[models.PointStruct] = []
-    kept: list[models.OverwritePayloadOperation] = []
-    stale: list[Any] = []
-    for change in changes:
-        product_id = change.product.product_id
-        stale.extend(point_id(product_id, image_id) for image_id in change.stale_image_ids)
-        for point in change.points:
-            identifier, values = point_id(product_id, point.image.image_id), payload.payload_of(change, point)
-            if point.vectors is None:
-                kept.append(
-                    models.OverwritePayloadOperation(
-                        overwrite_payload=models.SetPayload(payload=values, points=[identifier])
-                    )
-                )
-            else:
-                vectors: Any = {
-                    Space.EMBEDDING.value: point.vectors.embedding.tolist(),
-                    Space.COLOUR.value: point.vectors.colour.tolist(),
-                }
-                fresh.append(models.PointStruct(id=identifier, vector=vectors, payload=values))
-    operations: list[Any] = [*kept]
-    if fresh:
-        operations.insert(0, models.UpsertOperation(upsert=models.PointsList(points=fresh)))
-    if stale:
-        operations.append(models.DeleteOperation(delete=models.PointIdsList(points=stale)))
-    return operations
