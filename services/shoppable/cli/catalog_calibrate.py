@@ -125,6 +125,8 @@ def calibrate(
     """
     from shoppable.cli import running
     from shoppable.cli.failures import CommandError, UsageError
+    from shoppable.client import CatalogClient
+    from shoppable.v1 import product_catalog_pb2 as pb
 
     catalog_id, product_id = parse_resource(name)
     if product_id:
@@ -142,7 +144,8 @@ def calibrate(
         async with open_matcher(options, matcher) as (reporter, _, channel):
             with reporter.bar(f"reading {len(things)} things") as bar:
                 summary = None
-                async for response in _calibrated(channel, f"catalogs/{catalog_id}", things, reset=reset):
+                config = pb.CalibrationConfig(catalog=f"catalogs/{catalog_id}", reset=reset)
+                async for response in CatalogClient(channel).calibrate_catalog(config, _messages(things)):
                     if response.WhichOneof("response") == "summary":
                         summary = response.summary
                     else:
@@ -161,24 +164,14 @@ def calibrate(
     running.run(work())
 
 
-async def _calibrated(
-    channel: Any, catalog: str, things: list[LabelledPictures], *, reset: bool
-) -> AsyncIterator[pb.CalibrateCatalogResponse]:
-    from shoppable.client.streams import call_stream
+async def _messages(things: list[LabelledPictures]) -> AsyncIterator[pb.LabelledThing]:
     from shoppable.v1 import product_catalog_pb2 as pb
-    from shoppable.v1 import product_catalog_pb2_grpc
 
-    async def requests() -> AsyncIterator[pb.CalibrateCatalogRequest]:
-        yield pb.CalibrateCatalogRequest(config=pb.CalibrationConfig(catalog=catalog, reset=reset))
-        for thing in things:
-            message = pb.LabelledThing(row=thing.line, product_id=thing.product_id)
-            for image in thing.images:
-                message.views.add(data=image.read_bytes())
-            yield pb.CalibrateCatalogRequest(thing=message)
-
-    stub = product_catalog_pb2_grpc.ProductCatalogServiceStub(channel)
-    async for response in call_stream(stub.CalibrateCatalog, requests(), timeout_s=None):
-        yield response
+    for thing in things:
+        message = pb.LabelledThing(row=thing.line, product_id=thing.product_id)
+        for image in thing.images:
+            message.views.add(data=image.read_bytes())
+        yield message
 
 
 def _words(summary: pb.CalibrationSummary) -> Iterator[str]:

@@ -90,3 +90,19 @@ class CatalogClient:
         """Delete a product and return the catalogue's revision without it."""
         with translated():
             return (await self._stub.DeleteProduct(pb.DeleteProductRequest(name=name), timeout=timeout_s)).revision
+
+    def calibrate_catalog(
+        self,
+        config: pb.CalibrationConfig,
+        things: AsyncIterable[pb.LabelledThing],
+        *,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[pb.CalibrateCatalogResponse, None]:
+        """Learn from labelled pictures; yields the row of each thing that was read, and a summary at the end."""
+
+        async def requests() -> AsyncIterator[pb.CalibrateCatalogRequest]:
+            yield pb.CalibrateCatalogRequest(config=config)
+            async for thing in things:
+                yield pb.CalibrateCatalogRequest(thing=thing)
+
+        return call_stream(self._stub.CalibrateCatalog, requests(), timeout_s=timeout_s)

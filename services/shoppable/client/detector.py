@@ -51,3 +51,9 @@ class DetectorClient:
             return await self._stub.ListDetectionModels(
                 object_detector_pb2.ListDetectionModelsRequest(), timeout=timeout_s
             )
+
+    async def get_model(self, name: str, *, timeout_s: float | None = None) -> object_detector_pb2.DetectionModel:
+        """Return a detection model."""
+        request = object_detector_pb2.GetDetectionModelRequest(name=name)
+        with translated():
+            return (await self._stub.GetDetectionModel(request, timeout=timeout_s)).model
