@@ -31,7 +31,7 @@ class Decision(Enum):
 class Thresholds:
     """Confidences from which a product is a MATCH, and SIMILAR: 0 <= similar <= match <= 1."""
 
-    match: float = 0.5
+    match: float = 0.75
     similar: float = 0.2
 
     def decide(self, confidence: float) -> Decision:

@@ -119,7 +119,7 @@ def _read_matching(options: orchestrator_pb2.AnnotateOptions, violations: Violat
         options, "min_product_confidence", low=0, high=1, default=0, prefix="options."
     )
     match_confidence = violations.optional_number(
-        options, "match_confidence", low=0, high=1, default=0.5, prefix="options."
+        options, "match_confidence", low=0, high=1, default=0, prefix="options."
     )
     min_revision = violations.optional_number(
         options, "min_catalog_revision", low=0, high=2**63 - 1, default=0, prefix="options."

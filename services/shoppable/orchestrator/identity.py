@@ -19,7 +19,7 @@ from shoppable.v1 import product_matcher_pb2
 # see tests/end_to_end. Colours alone say less, so more is asked of them.
 _SAME_EMBEDDING = 0.80
 _SAME_COLOURS = 0.92
-_SAME_PLACE_BONUS = 0.05  # a thing that was covered for a while is where it was
+_SAME_PLACE_BONUS = 0.1  # at full overlap: a thing that was covered for a while is where it was
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,16 @@ class Identities:
         nearest = min(candidate.tracks, key=lambda item: abs(item.segment.end_s - matched.segment.start_s))
         if matched.segment.start_s - nearest.segment.end_s > self._window_s:
             return 0.0
-        place = nearest.track.last.box.iou(matched.track.observations[0].box)
-        bonus = _SAME_PLACE_BONUS if place > 0.5 else 0.0
+        bonus = _SAME_PLACE_BONUS * nearest.track.last.box.iou(matched.track.observations[0].box)
         verdict = _by_products(candidate, matched)
-        if verdict is not None:
-            return 1.0 + bonus if verdict else 0.0
+        if verdict is False:
+            return 0.0
+        # Of several things that are the same product, the one that looks most alike and stood nearest.
+        sure = 1.0 if verdict else 0.0
         embeddings = _mean(candidate.embeddings()), _mean(matched.match.embeddings if matched.match else ())
         if embeddings[0] is not None and embeddings[1] is not None:
-            return float(embeddings[0] @ embeddings[1]) + bonus - _SAME_EMBEDDING
-        return float(nearest.track.colours @ matched.track.colours) + bonus - _SAME_COLOURS
+            return sure + float(embeddings[0] @ embeddings[1]) + bonus - _SAME_EMBEDDING
+        return sure + float(nearest.track.colours @ matched.track.colours) + bonus - _SAME_COLOURS
 
 
 def _by_products(candidate: TrackedObject, matched: MatchedTrack) -> bool | None:

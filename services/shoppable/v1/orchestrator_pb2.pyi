@@ -60,7 +60,7 @@ class AnnotateOptions(_message.Message):
     min_product_confidence: _builtins.float
     """Lowest confidence of a product returned, 0..1; default 0: all, with their decisions."""
     match_confidence: _builtins.float
-    """Confidence from which a product is called a MATCH, 0..1; default 0.5."""
+    """Confidence from which a product is called a MATCH, 0..1; default 0.75."""
     min_catalog_revision: _builtins.int
     """The catalogue must have reached this revision; default any."""
     omit_thumbnails: _builtins.bool

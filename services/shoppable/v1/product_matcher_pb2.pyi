@@ -172,7 +172,7 @@ class MatchProductsRequest(_message.Message):
     min_confidence: _builtins.float
     """Lowest confidence of a product returned, 0..1; default 0: all, with their decisions."""
     match_confidence: _builtins.float
-    """Confidence from which a product is called a MATCH, 0..1; default 0.5."""
+    """Confidence from which a product is called a MATCH, 0..1; default 0.75."""
     similar_confidence: _builtins.float
     """Confidence from which a product is called SIMILAR, 0..match_confidence; default 0.2, or match_confidence if that
     is lower.

@@ -159,7 +159,7 @@ def test_means_are_drawn_to_what_is_known() -> None:
 def test_quality_counts_things_for_sale_and_all_claims() -> None:
     answers = [
         Answer(0.9, 0, for_sale=True),
-        Answer(0.6, 3, for_sale=True),
+        Answer(0.78, 3, for_sale=True),
         Answer(0.1, None, for_sale=True),
         Answer(0.8, None, for_sale=False),
     ]
@@ -167,5 +167,5 @@ def test_quality_counts_things_for_sale_and_all_claims() -> None:
     assert (quality.recall_at_1, quality.recall_at_5) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
     assert quality.match_rate == pytest.approx(2 / 3)
     assert quality.match_precision == pytest.approx(1 / 3)
-    assert quality.calibration_error == pytest.approx((0.1 + 0.6 + 0.1 + 0.8) / 4)
+    assert quality.calibration_error == pytest.approx((0.1 + 0.78 + 0.1 + 0.8) / 4)
     assert quality_of([]).match_precision is None
