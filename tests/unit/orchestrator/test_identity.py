@@ -61,6 +61,15 @@ def test_products_decide_if_both_are_sure():
     assert known.add(matched(5, 6, product="cup")) is not first
 
 
+@pytest.mark.parametrize("product", ["bottle", None])
+def test_of_several_things_that_look_alike_the_one_that_stood_there_comes_back(product):
+    known = identities()
+    left = known.add(matched(0, 2, left=0.1, product=product))
+    right = known.add(matched(0, 2, left=0.6, product=product))
+    assert known.add(matched(4, 6, left=0.62, product=product)) is right
+    assert known.add(matched(4, 6, left=0.12, product=product)) is left
+
+
 def test_without_embeddings_colours_decide():
     known = identities()
     first, second = matched(0, 2), matched(3, 4)
