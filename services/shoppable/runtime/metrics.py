@@ -28,6 +28,3 @@ INDEX_SECONDS = Histogram("shoppable_index_seconds", "Time of an index operation
 
 OBJECTS_FOUND = Counter("shoppable_orchestrator_objects", "Objects returned.", ("decision",))
 STAGE_FAILURES = Counter("shoppable_orchestrator_failures", "Frames or objects that a stage failed.", ("stage",))
-STAGE_SECONDS = Histogram(
-    "shoppable_orchestrator_stage_seconds", "Time of a stage's call.", ("stage",), buckets=_SECONDS
-)
