@@ -5,6 +5,7 @@ import contextlib
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,7 +44,7 @@ class Holdings:
     """What the processes hold."""
 
     descriptors: dict[str, int]
-    shared_memory: frozenset[str]
+    shared_memory: Counter[str]  # segments by the owner that their names tell
 
     def left_behind(self, later: "Holdings") -> list[str]:
         """Say what is held later and was not before."""
@@ -52,7 +53,12 @@ class Holdings:
             for name, count in self.descriptors.items()
             if later.descriptors.get(name, 0) > count + _DESCRIPTORS_SLACK
         ]
-        return grown + [f"shared memory {name}" for name in later.shared_memory - self.shared_memory]
+        # Owners that are new belong to other suites of this machine.
+        return grown + [
+            f"{later.shared_memory[owner]} segments of shared memory of {owner}, {count} before"
+            for owner, count in self.shared_memory.items()
+            if later.shared_memory[owner] > count
+        ]
 
 
 @dataclass
@@ -158,7 +164,7 @@ class FaultySuite:
         """Look at what the processes hold now."""
         return Holdings(
             {name: sum(1 for _ in Path(f"/proc/{self.pid(name)}/fd").iterdir()) for name in SERVICES},
-            frozenset(entry.name for entry in Path("/dev/shm").glob("*shoppable*")),
+            Counter("-".join(entry.name.split("-")[:2]) for entry in Path("/dev/shm").glob("*shoppable*")),
         )
 
     async def until_well(self) -> float:
