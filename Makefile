@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching lock clean
+.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults overload soak lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -17,7 +17,7 @@ demo: $(VENV)/.local ## find the products of the sample film, on real services, 
 
 test: $(VENV)/.dev ## run all tests, the fast ones first
 	$(BIN)/python -m pytest tests/unit
-	$(BIN)/python -m pytest tests/service tests/end_to_end
+	$(BIN)/python -m pytest tests/service tests/end_to_end tests/faults
 
 test-unit: $(VENV)/.dev ## run the unit tests: under a minute
 	$(BIN)/python -m pytest tests/unit
@@ -50,6 +50,16 @@ bench-decoder: $(VENV)/.local ## the frame decoder against PyAV alone, as ratios
 
 eval-matching: $(VENV)/.local ## how right the matcher is and whether it knows, on the sample film and the groceries (GROCERY=DIR)
 	$(BIN)/python tools/eval_matching.py $(if $(GROCERY),--grocery $(GROCERY))
+
+faults: $(VENV)/.dev ## spoil the network and the processes of a suite, longer than in the tests, and write the reliability page
+	KILLS=50 FUZZ_CALLS=6000 $(BIN)/python -m pytest tests/faults --timeout 900 --findings .build/findings.json
+	$(BIN)/python tools/reliability_page.py .build/findings.json tests/faults/RELIABILITY.md
+
+overload: $(VENV)/.local ## goodput and refusals at ten times the capacity
+	$(BIN)/python tests/load/overload.py
+
+soak: $(VENV)/.local ## half an hour of ordinary work: memory, latency and errors must stay flat
+	$(BIN)/python tests/load/soak.py
 
 lock: ## solve the requirements again (needs uv)
 	uv pip compile pyproject.toml --extra local --extra build -o requirements/local.txt $(LOCK)
