@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
-import json
 import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -67,7 +66,6 @@ class FaultySuite:
 
     folder: Path
     roots: tuple[Path, ...]
-    findings: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -198,11 +196,6 @@ class FaultySuite:
                 return
             await asyncio.sleep(0.1)
         raise AssertionError("; ".join(left))
-
-    def write_findings(self, path: Path) -> None:
-        """Keep the rows of this run."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps([asdict(finding) for finding in self.findings], indent=1) + "\n")
 
 
 async def _call(function: Callable[..., T], *arguments: object) -> T:

@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 from google.type import money_pb2
 
+from faults.harness import Finding
 from faults.history import Operation, Value, is_linearizable
 from shoppable.client import CatalogClient, MatcherClient, ShoppableError, open_channel
 from shoppable.v1 import product_catalog_pb2, product_matcher_pb2
@@ -131,7 +132,9 @@ def search_for(product: str, *, min_revision: int) -> product_matcher_pb2.MatchP
     return request
 
 
-async def test_a_catalogue_that_is_killed_again_and_again_keeps_a_true_history(tmp_path: Path, triton_endpoint: str):
+async def test_a_catalogue_that_is_killed_again_and_again_keeps_a_true_history(
+    tmp_path: Path, triton_endpoint: str, findings: list[Finding]
+):
     recorder, known, newest = Recorder(SEED), dict.fromkeys(PRODUCTS, None), 0
     operations = 0
     for number in range(KILLS):
@@ -153,8 +156,13 @@ async def test_a_catalogue_that_is_killed_again_and_again_keeps_a_true_history(t
         finally:
             await server.kill()
         await asyncio.gather(*workers)
-    print(f"{KILLS} kills, {operations} operations checked, {recorder.lost_answers} writes without an answer")
     assert operations > 10 * KILLS
+    findings.append(
+        Finding(
+            f"a catalogue killed {KILLS} times under writers and readers",
+            f"UNAVAILABLE; {operations} operations are linearizable, {recorder.lost_answers} writes had no answer",
+        )
+    )
 
 
 def check(recorder: Recorder, before: dict[str, Value], after: dict[str, Value]) -> int:

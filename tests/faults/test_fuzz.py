@@ -11,7 +11,7 @@ from google.protobuf import message_factory
 from google.protobuf.message import Message
 
 from faults.fuzzing import Call, RequestMaker, services
-from faults.harness import FaultySuite
+from faults.harness import FaultySuite, Finding
 from shoppable.client.errors import ShoppableError, translated
 from shoppable.client.streams import call_stream
 
@@ -81,7 +81,9 @@ async def _given(call: Call) -> AsyncIterator[Message]:
         yield request
 
 
-async def test_random_requests_end_with_a_status_of_the_contract(faulty: FaultySuite, samples: Path):
+async def test_random_requests_end_with_a_status_of_the_contract(
+    faulty: FaultySuite, samples: Path, findings: list[Finding]
+):
     pids = {name: faulty.pid(name) for name in ("decoder", "detector", "matcher", "orchestrator")}
     film = samples / "film.mp4"
     maker = RequestMaker(
@@ -107,8 +109,8 @@ async def test_random_requests_end_with_a_status_of_the_contract(faulty: FaultyS
     await asyncio.gather(*(work(calls[start::AT_A_TIME]) for start in range(AT_A_TIME)))
     for channel in channels.values():
         await channel.close()
-    print(f"{CALLS} calls: {dict(codes)}")
     assert not wrong, "\n".join(wrong[:20]) + f"\n{len(wrong)} in all"
     assert codes["OK"] > CALLS * 0.02  # or the requests would test nothing but the first check
     assert pids == {name: faulty.pid(name) for name in pids}  # nobody had to be restarted
     await faulty.until_well()
+    findings.append(Finding(f"{CALLS} random requests", ", ".join(f"{code} {n}" for code, n in codes.most_common())))
