@@ -17,7 +17,7 @@ def can_stream(head: bytes | bytearray) -> bool | None:
         return None
     if head.startswith(_EBML):
         return True
-    if head[4:8] in _PASSED_BOXES | {b"moov", b"mdat"}:
+    if bytes(head[4:8]) in _PASSED_BOXES | {b"moov", b"mdat"}:
         return _moov_comes_first(head)
     if len(head) < TS_HEAD_BYTES:
         return None

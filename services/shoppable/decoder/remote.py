@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol, TypeVar, cast
+from typing import Any, BinaryIO, Protocol, TypeVar, cast, runtime_checkable
 
 from shoppable.decoder.errors import IdleError, StoppedError
 from shoppable.decoder.inputs import OpenFile
@@ -36,6 +36,7 @@ class RemoteLimits:
     attempts: int  # for one piece
 
 
+@runtime_checkable
 class Remote(Protocol):
     """Something elsewhere. Used on the event loop."""
 
@@ -56,6 +57,11 @@ def run_on_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], s
         Exception: What the work raises.
     """
     return _await(asyncio.run_coroutine_threadsafe(work, loop), stop)
+
+
+def settle(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    """Let the event loop clean up, and do not wait for ever. In a thread."""
+    concurrent.futures.wait([asyncio.run_coroutine_threadsafe(work, loop)], _CLOSE_S)
 
 
 def open_remote(
@@ -108,8 +114,7 @@ class _RemoteFile(io.RawIOBase):
         for piece in self._pieces.values():
             piece.cancel()
         self._pieces.clear()
-        closing = asyncio.run_coroutine_threadsafe(self._remote.aclose(), self._loop)
-        concurrent.futures.wait([closing], _CLOSE_S)
+        settle(self._loop, self._remote.aclose())
 
     def _piece(self, number: int) -> bytes:
         """Return a piece, and have those after it fetched if the reader comes from the one before."""
@@ -144,9 +149,7 @@ class _RemoteFile(io.RawIOBase):
         return found
 
 
-def _await(
-    future: "concurrent.futures.Future[T]", stop: threading.Event, *, limit_s: float | None = None
-) -> T:
+def _await(future: "concurrent.futures.Future[T]", stop: threading.Event, *, limit_s: float | None = None) -> T:
     ends = None if limit_s is None else time.monotonic() + limit_s
     while not concurrent.futures.wait([future], _POLL_S).done:
         if stop.is_set():

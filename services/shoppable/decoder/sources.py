@@ -2,13 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from shoppable.decoder.domain import FilePath, InlineSource, S3Object, UriSource, WebAddress
 from shoppable.decoder.inputs import FileRoots, OpenFile, in_memory
-from shoppable.decoder.remote import Remote, RemoteLimits, open_remote, run_on_loop
+from shoppable.decoder.remote import Remote, RemoteLimits, open_remote, run_on_loop, settle
 from shoppable.decoder.uploads import Upload, UploadLimits
 
 if TYPE_CHECKING:  # both stand on packages that only they need
@@ -44,9 +42,7 @@ class Sources:
         self._buckets = buckets
         self._loop = asyncio.get_running_loop()
 
-    def open(
-        self, source: UriSource | InlineSource, *, field: str, seeks: bool, stop: threading.Event
-    ) -> OpenFile:
+    def open(self, source: UriSource | InlineSource, *, field: str, seeks: bool, stop: threading.Event) -> OpenFile:
         """Open a source. Blocking.
 
         Args:
@@ -85,8 +81,7 @@ class Sources:
 
         def release() -> None:
             filling.cancel()
-            with suppress(StoppedError):
-                run_on_loop(self._loop, body.aclose(), threading.Event())
+            settle(self._loop, body.aclose())
             upload.close()
 
         try:

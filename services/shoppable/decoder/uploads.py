@@ -42,6 +42,7 @@ class Upload:
     def __init__(
         self,
         limits: UploadLimits,
+        loop: asyncio.AbstractEventLoop,
         *,
         total_bytes: int | None,
         total_field: str,
@@ -49,10 +50,11 @@ class Upload:
         seekable: bool = False,
         live: bool = False,
     ) -> None:
-        """Create it on the event loop.
+        """Nothing is taken before `fill` is called.
 
         Args:
             limits: How much is taken.
+            loop: The event loop that fills it.
             total_bytes: The size that was announced, if any.
             total_field: The path in the request of what announced it, for errors.
             bytes_field: The path in the request of what gives the bytes, for errors.
@@ -64,7 +66,7 @@ class Upload:
         self._total_field = total_field
         self._bytes_field = bytes_field
         self._live = live
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._room = asyncio.Event()
         self._changed = threading.Condition()
         # Of the event loop alone

@@ -1,4 +1,4 @@
-"""File URIs, the allowed roots, and uploads."""
+"""URIs, and the allowed roots of files."""
 
 import contextlib
 import os
@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoppable.decoder.errors import RefusedVideoError
-from shoppable.decoder.inputs import FileRoots, Upload, path_of_uri
+from shoppable.decoder.domain import FilePath, S3Object, WebAddress
+from shoppable.decoder.inputs import FileRoots
+from shoppable.decoder.uris import read_uri
 from shoppable.runtime.errors import NotFoundError, PermissionDeniedError
 
 
@@ -156,34 +158,3 @@ def test_a_file_without_permission_is_denied(root):
     with pytest.raises(PermissionDeniedError) as caught:
         read(root, root / "film.mp4")
     assert caught.value.reason == "FILE_NOT_READABLE"
-
-
-def upload(total: int | None, most: int = 100) -> Upload:
-    return Upload(field="config.source", total_bytes=total, max_bytes=most, spool_bytes=10, scratch_dir=None)
-
-
-@pytest.mark.parametrize("total", [None, 30])
-def test_an_upload_is_read_as_it_came(total):
-    collecting = upload(total)
-    for part in (b"a" * 8, b"", b"b" * 22):
-        collecting.append(part)
-    opened = collecting.finish()
-    assert opened.size_bytes == 30
-    assert opened.file.read() == b"a" * 8 + b"b" * 22
-    collecting.close()
-
-
-def test_an_upload_that_is_too_large_is_refused_with_limit_and_value():
-    collecting = upload(None)
-    with pytest.raises(RefusedVideoError) as caught:
-        collecting.append(bytes(101))
-    assert (caught.value.reason, caught.value.metadata) == ("SIZE_LIMIT", {"limit": "100", "value": "101"})
-
-
-@pytest.mark.parametrize("size", [29, 31])
-def test_an_upload_of_another_size_than_announced_is_refused(size):
-    collecting = upload(30)
-    with pytest.raises(RefusedVideoError) as caught:
-        collecting.append(bytes(size))
-        collecting.finish()
-    assert caught.value.reason == "SIZE_MISMATCH"

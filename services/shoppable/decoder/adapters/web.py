@@ -211,7 +211,9 @@ class WebFile:
 
 
 def _redirect_denied() -> PermissionDeniedError:
-    return PermissionDeniedError("the URI is redirected to what this decoder does not ask for", reason="REDIRECT_DENIED")
+    return PermissionDeniedError(
+        "the URI is redirected to what this decoder does not ask for", reason="REDIRECT_DENIED"
+    )
 
 
 class WebBody:
