@@ -218,13 +218,14 @@ def _read_source(
 
 def _read_upload(
     message: common_pb2.VideoUpload, field: str, violations: Violations, limits: SourceLimits
-) -> UploadSource | None:
+) -> UploadSource:
     if not message.HasField("total_bytes"):
         return UploadSource(None, live=message.live)
-    violations.check(not message.live, f"{field}.upload.total_bytes", "must not be set if the upload is live")
     size, most = message.total_bytes, limits.max_upload_bytes
-    fits = f"must be in 1..{most}, the limit upload_bytes, and is {size}"
-    return UploadSource(size) if violations.check(1 <= size <= most, f"{field}.upload.total_bytes", fits) else None
+    field = f"{field}.upload.total_bytes"
+    violations.check(not message.live, field, "must not be set if the upload is live")
+    violations.check(1 <= size <= most, field, f"must be in 1..{most}, the limit upload_bytes, and is {size}")
+    return UploadSource(size, live=message.live)
 
 
 def _check_live(order: Order, violations: Violations) -> None:

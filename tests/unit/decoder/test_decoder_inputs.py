@@ -48,7 +48,7 @@ def read(root, path) -> bytes:
     ],
 )
 def test_a_file_uri_names_a_path(uri, path):
-    assert path_of_uri(uri) == path
+    assert read_uri(uri, {"file"}) == FilePath(path)
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,82 @@ def test_a_file_uri_names_a_path(uri, path):
 )
 def test_what_is_no_file_uri_is_refused(uri):
     with pytest.raises(ValueError, match="must"):
-        path_of_uri(uri)
+        read_uri(uri, {"file"})
 
 
-@given(st.text(max_size=50))
-def test_any_text_is_a_path_or_refused(text):
+ALL = {"file", "https", "http", "s3"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("https://Shop.Example/a.mp4", WebAddress("https", "shop.example", 443, "/a.mp4")),
+        ("https://shop.example./", WebAddress("https", "shop.example", 443, "/")),
+        ("https://shop.example:8443?a=b&c=/d", WebAddress("https", "shop.example", 8443, "/?a=b&c=/d")),
+        ("http://93.184.216.34/a%20b", WebAddress("http", "93.184.216.34", 80, "/a%20b")),
+        ("https://[2606:2800::1]:444/x", WebAddress("https", "2606:2800::1", 444, "/x")),
+        ("s3://bucket/a/b%20c%25.mp4", S3Object("bucket", "a/b c%.mp4")),
+        ("s3://bucket/%C3%A9", S3Object("bucket", "é")),
+    ],
+)
+def test_a_uri_names_a_place_elsewhere(uri, place):
+    assert read_uri(uri, ALL) == place
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://",
+        "https:///a",
+        "https:a",
+        "https://user@shop.example/",
+        "https://user:word@shop.example/",
+        "https://@shop.example/",
+        "https://shop.example:0x50/",
+        "https://shop.example:99999/",
+        "https://shop.example/#part",
+        "https://shop.example\\@inside/",
+        "https://shöp.example/",
+        "https://shop..example:x/",
+        "https://a b/",
+        "https://[::1/",
+        "ftp://shop.example/",
+        "s3://bucket",
+        "s3://bucket/",
+        "s3://Bucket_1/a",
+        "s3://bucket/../other/a",
+        "s3://bucket/a/%2e%2e/b",
+        "s3://bucket//a",
+        "s3://bucket/a%00",
+        "s3://bucket/a%0a",
+        "s3://bucket/%FF",
+        "s3://bucket/a?versionId=1",
+        "s3://key:secret@bucket/a",
+    ],
+)
+def test_what_names_no_place_is_refused(uri):
+    with pytest.raises(ValueError, match="must"):
+        read_uri(uri, ALL)
+
+
+def test_schemes_that_are_not_allowed_are_refused_and_the_others_named():
+    with pytest.raises(ValueError, match=r"reads: file://, s3://$"):
+        read_uri("https://shop.example/a", {"s3", "file"})
+
+
+@given(st.text(max_size=50) | st.text(max_size=50).map("https://".__add__) | st.text(max_size=50).map("s3://a".__add__))
+def test_any_text_is_a_place_or_refused(text):
     with contextlib.suppress(ValueError):
-        assert path_of_uri(text).startswith("/")
+        match read_uri(text, ALL):
+            case FilePath(path):
+                assert path.startswith("/")
+            case WebAddress() as address:
+                assert address.host.isascii()
+                assert address.url.isascii()
+                assert read_uri(address.url, ALL) == address
+            case S3Object(bucket, key):
+                assert bucket
+                assert key
 
 
 def test_files_below_the_root_are_read(root):
