@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
 
 import grpc
+import numpy as np
 import pytest
 
 from shoppable.v1 import common_pb2
-from support.decoder_calls import Decoded, Decoder, pixels_of, refusal_of, running_decoder
+from support.decoder_calls import Decoded, Decoder, config, pixels_of, refusal_of, requests, running_decoder
 from support.film_server import (
     Answer,
     Asked,
@@ -39,8 +41,6 @@ FILM = encode(Clip())
 
 def noisy(number: int, width: int, height: int):
     """Draw a frame that does not become small by encoding."""
-    import numpy as np
-
     picture = draw(number, width, height)
     picture[height // 2 :] = np.random.default_rng(number).integers(0, 255, picture[height // 2 :].shape)
     return picture
@@ -115,7 +115,7 @@ async def test_of_a_long_film_only_the_wanted_part_is_fetched(certificate, long_
 
 @pytest.mark.parametrize("name", ["mp4", "mpegts"])
 async def test_a_server_without_ranges_is_decoded_while_it_sends(certificate, name):
-    film = encode(CONTAINERS[name])
+    film = encode(dataclasses.replace(CONTAINERS[name], frames=120))
     half = asyncio.Event()
 
     async def slow(_: Asked, writer: asyncio.StreamWriter) -> None:
@@ -125,14 +125,12 @@ async def test_a_server_without_ranges_is_decoded_while_it_sends(certificate, na
 
     async with both(certificate) as (server, decoder):
         server.answers["/slow"] = slow
-        from support.decoder_calls import config, requests
-
         call = decoder.stub.DecodeFrames(requests(config(uri(server.url("/slow")), every_nth_frame=1)), timeout=20)
         responses = aiter(call)
         assert (await anext(responses)).HasField("video")
         assert number_of(pixels_of((await anext(responses)).frame)) == 0
         half.set()
-        assert [response async for response in responses][-1].summary.frames_sent == 30
+        assert [response async for response in responses][-1].summary.frames_sent == 120
 
 
 # Who may be asked
@@ -157,14 +155,23 @@ async def test_without_a_setting_no_server_is_asked(certificate):
 async def test_what_the_operator_did_not_allow_is_not_connected_to(certificate, settings, reason):
     async with both(certificate, **settings) as (server, decoder):
         for host in ("localhost", "127.0.0.1"):
-            for decoded in (await decoder.try_decode(uri(server.url("/film", host))),):
-                refusal = refusal_of(decoded.error)
-                assert (refusal.code, refusal.reason) == (DENIED, reason)
-                assert "127.0.0.1" not in decoded.error.details()
+            decoded = await decoder.try_decode(uri(server.url("/film", host)))
+            refusal = refusal_of(decoded.error)
+            assert (refusal.code, refusal.reason) == (DENIED, reason)
+            assert "127.0.0.1" not in decoded.error.details()
     assert server.connections == 0
 
 
-INSIDE = ("127.0.0.1", "127.1", "2130706433", "0x7f.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "0.0.0.0")
+INSIDE = (
+    "127.0.0.1",
+    "127.1",
+    "2130706433",
+    "0x7f.0.0.1",
+    "[::1]",
+    "[::ffff:127.0.0.1]",
+    "[64:ff9b::7f00:1]",
+    "0.0.0.0",
+)
 
 
 @pytest.mark.parametrize("host", INSIDE)
@@ -198,20 +205,17 @@ async def test_a_redirect_is_held_to_the_same_rules(certificate, name):
     assert {asked.path for asked in server.asked} == {"/go"}
 
 
-@pytest.mark.parametrize("target", ["https://127.0.0.1:{port}/film", "https://[::1]:{port}/film"])
-async def test_a_redirect_to_an_inner_address_is_not_followed(certificate, target):
-    """The first host's network is allowed here; where it leads to is not."""
-    async with both(certificate) as (server, decoder), film_server(certificate, "127.0.0.2") as canary:
-        async with running_decoder(
-            https_hosts=("*",),
-            https_ports=(server.port, canary.port),
-            https_networks=("127.0.0.2/32",),
-            https_ca_file=make_certificate(certificate.key_file.parent, addresses=("127.0.0.2",)).certificate_file,
-        ) as strict:
-            refused = await strict.try_decode(uri(f"https://127.0.0.1:{server.port}/film"))
-            assert refusal_of(refused.error).reason == "ADDRESS_NOT_ALLOWED"
-        assert server.connections == 0
-        assert decoder is not None
+@pytest.mark.parametrize(("address", "host"), [("127.0.0.2", "127.0.0.2"), ("::1", "[::1]")])
+async def test_a_redirect_to_an_address_outside_the_allowed_networks_is_not_followed(certificate, address, host):
+    allowed = {"https_hosts": ("*",), "https_networks": ("127.0.0.1/32",)}
+    async with film_server(certificate, address) as canary, film_server(certificate, "127.0.0.1") as server:
+        server.answers["/go"] = redirect(f"https://{host}:{canary.port}/film")
+        ports = (server.port, canary.port)
+        async with running_decoder(https_ports=ports, https_ca_file=certificate.certificate_file, **allowed) as decoder:
+            refusal = refusal_of((await decoder.try_decode(uri(server.url("/go", "127.0.0.1")))).error)
+    assert (refusal.code, refusal.reason) == (DENIED, "ADDRESS_NOT_ALLOWED")
+    assert [asked.path for asked in server.asked] == ["/go"]
+    assert canary.connections == 0
 
 
 async def test_good_redirects_are_followed_a_few_times(certificate):
@@ -343,13 +347,17 @@ def stalled(answer_head: bytes, *, drip: bool) -> Answer:
 
 
 PARTIAL = head("206 Partial Content", content_length=2**20, content_range=f"bytes 0-{2**20 - 1}/{2**21}")
+WHOLE = head("200 OK", content_length=5000)
 TARPITS = {
     "a head byte by byte": (trickle, "REMOTE_UNAVAILABLE"),
     "no answer": (silent, "REMOTE_UNAVAILABLE"),
     "a body that stops": (stalled(PARTIAL, drip=False), "REMOTE_UNAVAILABLE"),
     "a body byte by byte": (stalled(PARTIAL, drip=True), "REMOTE_UNAVAILABLE"),
-    "a body without ranges that stops": (stalled(head("200 OK", content_length=5000), drip=False), "REMOTE_UNAVAILABLE"),
-    "a body without ranges byte by byte": (stalled(head("200 OK", content_length=5000), drip=True), "REMOTE_TOO_SLOW"),
+    "a body without ranges that stops": (
+        stalled(WHOLE, drip=False),
+        "REMOTE_UNAVAILABLE",
+    ),
+    "a body without ranges byte by byte": (stalled(WHOLE, drip=True), "REMOTE_TOO_SLOW"),
 }
 
 
@@ -400,9 +408,12 @@ WRONG_ANSWERS = {
     "no size": (said(f"bytes 0-{len(FILM) - 1}/*", len(FILM)), "REMOTE_UNAVAILABLE"),
     "compressed": (ranged(FILM, content_encoding="gzip"), "CONTENT_ENCODED"),
     "too many bytes": (said(f"bytes 0-{2**20 - 1}/99999999999999", 0), "SIZE_LIMIT"),
-    "too many bytes at once": (plain("200 OK", content_type="video/mp4"), "NOT_A_VIDEO"),
+    "nothing": (plain("200 OK"), "NOT_A_VIDEO"),
     "no HTTP at all": (lambda asked, writer: _say(writer, b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), "REMOTE_UNAVAILABLE"),
-    "a head without end": (lambda asked, writer: _say(writer, b"HTTP/1.1 200 OK\r\nx: " + b"y" * 10**6), "REMOTE_UNAVAILABLE"),
+    "a head without end": (
+        lambda asked, writer: _say(writer, b"HTTP/1.1 200 OK\r\nx: " + b"y" * 10**6),
+        "REMOTE_UNAVAILABLE",
+    ),
 }
 
 
@@ -421,8 +432,6 @@ async def test_a_server_that_answers_nonsense_is_told_apart(certificate, name):
 
 @pytest.mark.parametrize("serve", [ranged, lambda film: plain("200 OK", film)], ids=["ranges", "no ranges"])
 async def test_a_call_that_is_given_up_lets_go_of_the_server(certificate, serve, long_film):
-    from support.decoder_calls import config, requests
-
     async with both(certificate) as (server, decoder):
         waiting = asyncio.Event()
 

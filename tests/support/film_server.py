@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -141,7 +141,7 @@ def make_certificate(folder: Path, *names: str, addresses: tuple[str, ...] = ())
     """Make a certificate for these names and addresses."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "films")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     held = [x509.DNSName(each) for each in names]
     held += [x509.IPAddress(ipaddress.ip_address(each)) for each in addresses]
     signed = (
@@ -150,8 +150,8 @@ def make_certificate(folder: Path, *names: str, addresses: tuple[str, ...] = ())
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName(held), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
@@ -159,8 +159,6 @@ def make_certificate(folder: Path, *names: str, addresses: tuple[str, ...] = ())
     made = Certificate(folder / "films.pem", folder / "films.key")
     made.certificate_file.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     made.key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return made

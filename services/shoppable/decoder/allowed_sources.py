@@ -56,7 +56,7 @@ def _new_web(settings: DecoderSettings, limits: RemoteLimits) -> "Web":
     try:
         from shoppable.decoder.adapters.guarded_network import AddressRules, GuardedNetwork
         from shoppable.decoder.adapters.web import Web, WebRules
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise RuntimeError("https_hosts is set and needs: pip install 'shoppable[remote]'") from error
     try:
         networks = [ipaddress.ip_network(network) for network in settings.https_networks]
@@ -86,6 +86,6 @@ def _new_tls(settings: DecoderSettings) -> ssl.SSLContext:
 def _new_buckets(settings: DecoderSettings, limits: RemoteLimits) -> "Buckets":
     try:
         from shoppable.decoder.adapters.s3 import Buckets
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise RuntimeError("s3_buckets is set and needs: pip install 'shoppable[s3]'") from error
     return Buckets(settings.s3_buckets, settings.s3_endpoint, settings.s3_region, settings.s3_anonymous, limits)

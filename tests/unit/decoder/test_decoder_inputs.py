@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoppable.decoder.errors import RefusedVideoError
 from shoppable.decoder.domain import FilePath, S3Object, WebAddress
+from shoppable.decoder.errors import RefusedVideoError
 from shoppable.decoder.inputs import FileRoots
 from shoppable.decoder.uris import read_uri
 from shoppable.runtime.errors import NotFoundError, PermissionDeniedError

@@ -7,16 +7,19 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 from obstore import exceptions
-from obstore.store import ClientConfig, S3Config, S3Store
+from obstore.store import S3Store
 
 from shoppable.decoder.domain import S3Object
 from shoppable.decoder.errors import changed, oversize, unavailable
 from shoppable.decoder.remote import RemoteLimits
 from shoppable.runtime.errors import NotFoundError, PermissionDeniedError
+
+if TYPE_CHECKING:  # at run time the package does not have them
+    from obstore.store import ClientConfig, S3Config
 
 T = TypeVar("T")
 
