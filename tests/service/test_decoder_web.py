@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 import grpc
 import numpy as np
 import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 from shoppable.v1 import common_pb2
 from support.decoder_calls import Decoded, Decoder, config, pixels_of, refusal_of, requests, running_decoder
@@ -295,13 +297,24 @@ async def test_a_server_that_stumbles_is_asked_again(certificate, failure, long_
     assert numbers(decoded) == list(range(0, 150, 15))
 
 
-async def test_a_server_that_fails_half_way_ends_the_call_after_its_frames(certificate, long_film):
+async def test_a_server_that_asks_for_time_is_asked_no_earlier(certificate):
     async with both(certificate) as (server, decoder):
+        server.answers["/film"] = in_turn(plain("429 Too Many Requests", retry_after="2"), ranged(FILM))
+        began = asyncio.get_running_loop().time()
+        assert len((await decoder.decode(uri(server.url("/film")))).frames) == 15
+        assert asyncio.get_running_loop().time() - began >= 2
+
+
+async def test_a_server_that_fails_half_way_ends_the_call_after_its_frames(certificate, long_film):
+    """It asks for more time than a piece may take, so that it is not asked again."""
+    async with both(certificate, remote_request_s=5.0) as (server, decoder):
         good = ranged(long_film)
         server.answers["/film"] = in_turn(good, good, good, good, plain("503 Service Unavailable", retry_after="7"))
         decoded = await decoder.try_decode(uri(server.url("/film")), every_nth_frame=1)
     assert 5 < len(decoded.frames) < 150
     assert refusal_of(decoded.error).code == UNAVAILABLE
+    retries = [detail for detail in rpc_status.from_call(decoded.error).details if "RetryInfo" in detail.type_url]
+    assert error_details_pb2.RetryInfo.FromString(retries[0].value).retry_delay.seconds == 7
 
 
 CHANGED = {

@@ -23,6 +23,7 @@ WORK_LIMIT = "WORK_LIMIT"  # too much work without a frame
 BROKEN_VIDEO = "BROKEN_VIDEO"
 REMOTE_UNAVAILABLE = "REMOTE_UNAVAILABLE"
 SOURCE_CHANGED = "SOURCE_CHANGED"
+RETRY_AFTER_S = 1.0  # if nobody says more
 
 
 class RefusedVideoError(InvalidRequestError):
@@ -47,7 +48,7 @@ def oversize(field: str, *, limit: int, value: int) -> RefusedVideoError:
     )
 
 
-def unavailable(text: str, *, retry_after_s: float = 1.0) -> UnavailableError:
+def unavailable(text: str, *, retry_after_s: float = RETRY_AFTER_S) -> UnavailableError:
     """Return the error of a source elsewhere that cannot be had now."""
     return UnavailableError(text, reason=REMOTE_UNAVAILABLE, retry_after_s=retry_after_s)
 

@@ -18,7 +18,7 @@ import httpcore
 
 from shoppable.decoder.adapters.web_answers import FAILURES, header, range_of, read_body, require_content
 from shoppable.decoder.domain import WebAddress
-from shoppable.decoder.errors import IdleError, RefusedVideoError, changed, oversize, unavailable
+from shoppable.decoder.errors import RETRY_AFTER_S, IdleError, RefusedVideoError, changed, oversize, unavailable
 from shoppable.decoder.remote import PIECE_BYTES, RemoteLimits
 from shoppable.decoder.uris import read_uri
 from shoppable.runtime.errors import PermissionDeniedError, UnavailableError
@@ -149,16 +149,20 @@ class WebFile:
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try, and try again after what may pass: reading changes nothing."""
         limits, tried = self._web.limits, 0
+        ends = asyncio.get_running_loop().time() + limits.request_s
         try:
-            async with asyncio.timeout(limits.request_s):
+            async with asyncio.timeout_at(ends):
                 while True:
                     try:
                         return await attempt()
-                    except UnavailableError:
+                    except UnavailableError as error:
                         tried += 1
-                        if tried >= limits.attempts:
+                        wait_s = _BACKOFF_S * 2**tried * random.uniform(0.5, 1)  # noqa: S311  # no secret
+                        if error.retry_after_s > RETRY_AFTER_S:  # the server asks for it
+                            wait_s = error.retry_after_s
+                        if tried >= limits.attempts or asyncio.get_running_loop().time() + wait_s > ends:
                             raise
-                        await asyncio.sleep(_BACKOFF_S * 2**tried * random.uniform(0.5, 1))  # noqa: S311  # no secret
+                        await asyncio.sleep(wait_s)
         except TimeoutError as error:
             raise unavailable("the video's server is too slow") from error
 

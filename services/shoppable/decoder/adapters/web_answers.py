@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import httpcore
 
-from shoppable.decoder.errors import RefusedVideoError, unavailable
+from shoppable.decoder.errors import RETRY_AFTER_S, RefusedVideoError, unavailable
 from shoppable.runtime.errors import NotFoundError, PermissionDeniedError
 
 # What httpcore raises when a server does not play its part.
@@ -40,7 +40,7 @@ def _raise(response: httpcore.Response, *, uri: str, field: str) -> NoReturn:
         raise PermissionDeniedError("the server does not hand out this file", reason="REMOTE_DENIED")
     if status in {408, 416, 425, 429} or status >= 500:
         stated = header(response, b"retry-after")
-        retry_after_s = min(float(stated), _MAX_RETRY_S) if stated.isdecimal() else 1.0
+        retry_after_s = min(float(stated), _MAX_RETRY_S) if stated.isdecimal() else RETRY_AFTER_S
         raise unavailable(f"the video's server answers {status}", retry_after_s=retry_after_s)
     raise RefusedVideoError(field, f"must be handed out, and its server answers {status}", reason="REMOTE_REFUSED")
 
