@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from load.decoder_mutations import ALLOWED, mutations
 from shoppable.v1 import common_pb2, frame_decoder_pb2
 from support.decoder_calls import Decoder, chunks_of, config, pixels_of, refusal_of, requests, running_decoder
 from support.videos import Clip, encode, number_of
@@ -225,6 +226,24 @@ async def test_a_client_that_falls_silent_is_cut_off_after_its_frames(share):
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "UPLOAD_IDLE")
         assert (len(decoded.frames) > 40) == (share > 0.5)
         assert len((await decoder.decode(file)).frames) == 60
+
+
+async def test_damaged_uploads_end_in_order():
+    """As they are decoded while they arrive, FFmpeg cannot go back in them to where it lost its way."""
+    damaged = mutations([FILES[name] for name in STREAMED], 100, seed=11)
+    reasons = set()
+    async with running_decoder(max_pixels=640 * 480) as decoder:
+        for number, file in enumerate(damaged):
+            opening = uploading(**({"every_nth_frame": 1} if number % 2 else {"keyframes_only": {}}))
+            decoded = await decoder.converse(requests(opening, [file]))
+            assert decoded.times == sorted(set(decoded.times))
+            if decoded.error is None:
+                assert decoded.summary.frames_sent == len(decoded.frames)
+            else:
+                assert decoded.error.code() in ALLOWED
+                reasons.add(refusal_of(decoded.error).reason)
+        assert len((await decoder.decode(FILES["webm"])).frames) == 60
+    assert "NOT_A_VIDEO" in reasons
 
 
 async def test_uploads_that_wait_hold_no_thread_that_others_need():
