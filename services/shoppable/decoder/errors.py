@@ -2,7 +2,14 @@
 
 import grpc
 
-from shoppable.runtime.errors import DataLossError, ExhaustedError, InvalidRequestError, ServiceError, Violation
+from shoppable.runtime.errors import (
+    DataLossError,
+    ExhaustedError,
+    InvalidRequestError,
+    ServiceError,
+    UnavailableError,
+    Violation,
+)
 
 NOT_A_VIDEO = "NOT_A_VIDEO"  # no container that is read here
 NO_VIDEO_STREAM = "NO_VIDEO_STREAM"  # sound only, or a cover picture
@@ -14,6 +21,9 @@ SIZE_LIMIT = "SIZE_LIMIT"
 FRAME_LIMIT = "FRAME_LIMIT"
 WORK_LIMIT = "WORK_LIMIT"  # too much work without a frame
 BROKEN_VIDEO = "BROKEN_VIDEO"
+REMOTE_UNAVAILABLE = "REMOTE_UNAVAILABLE"
+SOURCE_CHANGED = "SOURCE_CHANGED"
+RETRY_AFTER_S = 1.0  # if nobody says more
 
 
 class RefusedVideoError(InvalidRequestError):
@@ -25,6 +35,30 @@ class RefusedVideoError(InvalidRequestError):
         named = {"limit": limit, "value": value}
         metadata = {key: str(number) for key, number in named.items() if number is not None}
         super().__init__([Violation(field, text)], reason=reason, metadata=metadata)
+
+
+def oversize(field: str, *, limit: int, value: int) -> RefusedVideoError:
+    """Return the refusal of a file that is named and has too many bytes."""
+    return RefusedVideoError(
+        field,
+        f"must name a file of at most {limit} bytes, and its has {value}",
+        reason=SIZE_LIMIT,
+        limit=limit,
+        value=value,
+    )
+
+
+def unavailable(text: str, *, retry_after_s: float = RETRY_AFTER_S) -> UnavailableError:
+    """Return the error of a source elsewhere that cannot be had now."""
+    return UnavailableError(text, reason=REMOTE_UNAVAILABLE, retry_after_s=retry_after_s)
+
+
+def changed() -> DataLossError:
+    """Return the error of a source elsewhere that was exchanged for another while it was read.
+
+    Not UNAVAILABLE: who goes on after the last frame would join two films.
+    """
+    return DataLossError("the video was changed while it was read", reason=SOURCE_CHANGED)
 
 
 class BrokenVideoError(DataLossError):
@@ -49,3 +83,7 @@ class IdleError(ServiceError):
     """The other side of the call did nothing for too long."""
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class StoppedError(Exception):
+    """Nobody wants the video any more: it ends the work in threads, and reaches no caller."""

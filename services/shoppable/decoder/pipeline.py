@@ -10,7 +10,6 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -21,8 +20,10 @@ from shoppable.decoder.adapters.rendering import Renderer
 from shoppable.decoder.cuts import CutDetector
 from shoppable.decoder.domain import (
     Encoding,
+    FilePath,
     InlineSource,
     KeyframesOnly,
+    Moments,
     Order,
     Source,
     Summary,
@@ -32,8 +33,10 @@ from shoppable.decoder.domain import (
 )
 from shoppable.decoder.errors import BusyError
 from shoppable.decoder.feed import Feed
-from shoppable.decoder.inputs import FileRoots, OpenFile, Upload, in_memory
+from shoppable.decoder.inputs import OpenFile
 from shoppable.decoder.selection import Selected, Selection
+from shoppable.decoder.sources import Sources
+from shoppable.decoder.uploads import Upload, UploadLimits
 from shoppable.runtime import metrics
 from shoppable.runtime.errors import InvalidRequestError, Violation
 from shoppable.runtime.images import write_jpeg
@@ -57,34 +60,41 @@ Event: TypeAlias = VideoFacts | SampledFrame | Summary
 _Opener: TypeAlias = Callable[[], OpenFile]
 
 
-@dataclass(frozen=True)
-class UploadLimits:
-    """How much is taken, and where it is kept."""
-
-    max_bytes: int
-    spool_bytes: int
-    scratch_dir: Path | None
-
-
 class DecoderPipeline:
     """Probes and decodes videos, `max_streams` at a time."""
 
     def __init__(
         self,
         *,
-        roots: FileRoots,
+        sources: Sources,
         guards: Guards,
+        live_guards: Guards,
         uploads: UploadLimits,
         max_streams: int,
         frames_ahead: int,
         executor: Executor,
+        waiting_executor: Executor,
     ) -> None:
-        self._roots = roots
+        """Create it on the event loop.
+
+        Args:
+            sources: What is opened.
+            guards: The limits of a video.
+            live_guards: The limits of one that may never end.
+            uploads: The limits of uploads.
+            max_streams: Videos at a time.
+            frames_ahead: Frames that wait for their reader.
+            executor: Threads that decode, for all videos.
+            waiting_executor: As many threads as videos, for those that have to wait for their bytes in between.
+        """
+        self._sources = sources
         self._guards = guards
+        self._live_guards = live_guards
         self._uploads = uploads
         self._max_streams = max_streams
         self._frames_ahead = frames_ahead
         self._executor = executor
+        self._waiting_executor = waiting_executor
         self._in_work = 0
 
     async def probe(self, source: UriSource | InlineSource, *, field: str) -> VideoFacts:
@@ -97,7 +107,7 @@ class DecoderPipeline:
         with self._slot():
             try:
                 loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._executor, self._probe, source, field, stop)
+                return await loop.run_in_executor(self._executor_for(source), self._probe, source, field, stop)
             finally:
                 stop.set()
 
@@ -119,16 +129,20 @@ class DecoderPipeline:
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self._slot())
             opener: _Opener
+            seeks = order.start_ns > 0 or isinstance(order.sampling, Moments)
             if isinstance(source, UploadSource):
-                upload = self._new_upload(source, field)
+                upload = self._new_upload(source, field, seeks=seeks)
                 stack.callback(upload.close)
-                async for chunk in chunks:
-                    await asyncio.to_thread(upload.append, chunk)
-                opener = upload.finish
+                stack.callback(asyncio.create_task(upload.fill(chunks)).cancel)
+                opener = functools.partial(upload.open, stop)
             else:
-                opener = functools.partial(self._open, source, field)
+                opener = functools.partial(self._sources.open, source, field=field, seeks=seeks, stop=stop)
+            guards = self._live_guards if isinstance(source, UploadSource) and source.live else self._guards
             feed: Feed[Event] = Feed(
-                self._session(opener, order, field, stop), self._executor, ahead=self._frames_ahead, stop=stop
+                self._session(opener, order, guards, field, stop),
+                self._executor_for(source),
+                ahead=self._frames_ahead,
+                stop=stop,
             )
             stack.push_async_callback(_finish, feed)
             if not isinstance(source, UploadSource):
@@ -146,36 +160,37 @@ class DecoderPipeline:
         finally:
             self._in_work -= 1
 
-    def _new_upload(self, source: UploadSource, field: str) -> Upload:
-        limits = self._uploads
+    def _new_upload(self, source: UploadSource, field: str, *, seeks: bool) -> Upload:
         return Upload(
-            field=field,
+            self._uploads,
+            asyncio.get_running_loop(),
             total_bytes=source.total_bytes,
-            max_bytes=limits.max_bytes,
-            spool_bytes=limits.spool_bytes,
-            scratch_dir=limits.scratch_dir,
+            total_field=f"{field}.upload.total_bytes",
+            seekable=seeks,
+            live=source.live,
         )
+
+    def _executor_for(self, source: Source) -> Executor:
+        at_hand = isinstance(source, InlineSource) or (
+            isinstance(source, UriSource) and isinstance(source.place, FilePath)
+        )
+        return self._executor if at_hand else self._waiting_executor
 
     # In threads
 
-    def _open(self, source: UriSource | InlineSource, field: str) -> OpenFile:
-        if isinstance(source, InlineSource):
-            return in_memory(source.data)
-        return self._roots.open(source.path, uri=source.uri, field=f"{field}.uri")
-
     def _probe(self, source: UriSource | InlineSource, field: str, stop: threading.Event) -> VideoFacts:
-        with self._open(source, field) as opened:
+        with self._sources.open(source, field=field, seeks=False, stop=stop) as opened:
             video = VideoFile(opened, self._guards, field=field, keyframes_only=False, stop=stop)
             video.close()
             return video.facts
 
     def _session(
-        self, opener: _Opener, order: Order, field: str, stop: threading.Event
+        self, opener: _Opener, order: Order, guards: Guards, field: str, stop: threading.Event
     ) -> Generator[Event | None, None, None]:
         """Decode a video. Yields None where the work may be interrupted."""
         with opener() as opened:
             keyframes_only = isinstance(order.sampling, KeyframesOnly)
-            video = VideoFile(opened, self._guards, field=field, keyframes_only=keyframes_only, stop=stop)
+            video = VideoFile(opened, guards, field=field, keyframes_only=keyframes_only, stop=stop)
             try:
                 yield from _decode(video, order)
             finally:

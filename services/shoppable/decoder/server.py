@@ -1,19 +1,22 @@
 """What is wired to what in a decoder."""
 
 import contextlib
+import dataclasses
 import os
+import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 from shoppable.decoder import wire
 from shoppable.decoder.adapters.hardware import find_device
 from shoppable.decoder.adapters.opening import Guards
+from shoppable.decoder.allowed_sources import new_sources, schemes_of
 from shoppable.decoder.convert import SourceLimits
 from shoppable.decoder.domain import NS_PER_S
-from shoppable.decoder.inputs import FileRoots
-from shoppable.decoder.pipeline import DecoderPipeline, UploadLimits
+from shoppable.decoder.pipeline import DecoderPipeline
 from shoppable.decoder.servicer import FrameDecoderServicer
 from shoppable.decoder.settings import DecoderSettings
+from shoppable.decoder.uploads import UploadLimits
 from shoppable.runtime.server import Assembly, Limit, Service
 from shoppable.v1 import frame_decoder_pb2
 
@@ -21,31 +24,41 @@ from shoppable.v1 import frame_decoder_pb2
 @contextlib.asynccontextmanager
 async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
     """Yield the decoder's services; its threads end with the context."""
-    with ThreadPoolExecutor(settings.workers or os.cpu_count() or 1, thread_name_prefix="decode") as executor:
+    guards = Guards(
+        formats=settings.formats,
+        codecs=settings.codecs,
+        max_pixels=settings.max_pixels,
+        max_duration_ns=int(settings.max_duration_s * NS_PER_S),
+        max_frames=settings.max_frames,
+        max_idle_work_s=settings.max_idle_work_s,
+        decode_threads=settings.decode_threads,
+        device=find_device(settings.hardware),
+    )
+    uploads = UploadLimits(
+        max_bytes=settings.max_upload_bytes,
+        spool_bytes=settings.spool_bytes,
+        scratch_dir=settings.scratch_dir,
+        window_bytes=settings.upload_window_bytes,
+    )
+    with (
+        ThreadPoolExecutor(settings.workers or os.cpu_count() or 1, thread_name_prefix="decode") as executor,
+        ThreadPoolExecutor(settings.max_streams, thread_name_prefix="decode-arriving") as waiting_executor,
+    ):
         pipeline = DecoderPipeline(
-            roots=FileRoots(settings.file_roots, max_bytes=settings.max_file_bytes),
-            guards=Guards(
-                formats=settings.formats,
-                codecs=settings.codecs,
-                max_pixels=settings.max_pixels,
-                max_duration_ns=int(settings.max_duration_s * NS_PER_S),
-                max_frames=settings.max_frames,
-                max_idle_work_s=settings.max_idle_work_s,
-                decode_threads=settings.decode_threads,
-                device=find_device(settings.hardware),
+            sources=new_sources(settings, uploads),
+            guards=guards,
+            live_guards=dataclasses.replace(
+                guards, max_duration_ns=int(settings.max_live_s * NS_PER_S), max_frames=sys.maxsize
             ),
-            uploads=UploadLimits(
-                max_bytes=settings.max_upload_bytes,
-                spool_bytes=settings.spool_bytes,
-                scratch_dir=settings.scratch_dir,
-            ),
+            uploads=uploads,
             max_streams=settings.max_streams,
             frames_ahead=settings.frames_ahead,
             executor=executor,
+            waiting_executor=waiting_executor,
         )
         servicer = FrameDecoderServicer(
             pipeline,
-            SourceLimits(settings.max_inline_bytes, settings.max_upload_bytes),
+            SourceLimits(settings.max_inline_bytes, settings.max_upload_bytes, schemes_of(settings)),
             upload_idle_s=settings.upload_idle_s,
             reader_idle_s=settings.reader_idle_s,
         )
@@ -64,6 +77,7 @@ async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
                 Limit("video_frames", settings.max_frames, "frames"),
                 Limit("frame_pixels", settings.max_pixels, "pixels"),
                 Limit("video_seconds", int(settings.max_duration_s), "seconds"),
+                Limit("live_seconds", int(settings.max_live_s), "seconds"),
                 Limit("concurrent_streams", settings.max_streams, "calls"),
             ],
         )

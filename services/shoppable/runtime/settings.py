@@ -27,13 +27,14 @@ PREFIX = "SHOPPABLE_"
 SettingsT = TypeVar("SettingsT", bound="ServerSettings")
 
 
-def _split(value: object) -> object:
+def split_list(value: object) -> object:
+    """Read a,b,c as a list; leave all else as it is."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 # Lists are written a,b,c in flags and variables, and as lists in the file.
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)]
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(split_list)]
 
 
 class SettingsError(Exception):

@@ -205,18 +205,26 @@ class VideoUpload(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
     total_bytes: _builtins.int
     """The whole size in bytes, if known: lets the server refuse a video that is too large before it is
-    sent, and tell a finished upload from a broken one.
+    sent, and tell a finished upload from a broken one. Must not be set if `live` is.
+    """
+    live: _builtins.bool
+    """Whether the bytes may go on without end, as those of a camera do; default false. Nothing of what was decoded
+    is kept, and in place of the limits of bytes, frames and seconds there is one: the server's limit `live_seconds`.
+    The container must be one that can be decoded as it comes: MPEG-TS, Matroska, WebM or fragmented MP4; and
+    neither a start time nor sampling by timestamps can be asked for.
     """
     def __init__(
         self,
         *,
         total_bytes: _builtins.int | None = ...,
+        live: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_total_bytes", b"_total_bytes", "total_bytes", b"total_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_bytes", b"_total_bytes", "total_bytes", b"total_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_bytes", b"_total_bytes", "live", b"live", "total_bytes", b"total_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__total_bytes: _TypeAlias = _typing.Literal["total_bytes"]  # noqa: Y015
     _WhichOneofArgType__total_bytes: _TypeAlias = _typing.Literal["_total_bytes", b"_total_bytes"]  # noqa: Y015
@@ -234,8 +242,12 @@ class VideoSource(_message.Message):
     INLINE_BYTES_FIELD_NUMBER: _builtins.int
     UPLOAD_FIELD_NUMBER: _builtins.int
     uri: _builtins.str
-    """An address of the video: `file:///absolute/path` under a root that the decoder's operator allowed.
-    Other schemes are refused with INVALID_ARGUMENT unless the operator enabled them.
+    """An address of the video, at most 8192 characters, in which all but printable ASCII is percent-encoded:
+    - `file:///absolute/path` under a root that the decoder's operator allowed;
+    - `https://host/path` on a host that the operator allowed, without user name, password and fragment. It is
+      read by ranges if its server knows them, and else in one piece, as an upload is;
+    - `s3://bucket/key` in a bucket that the operator allowed, with the operator's credentials.
+    Schemes that the operator did not enable are refused with INVALID_ARGUMENT; without a setting only `file` is.
     """
     inline_bytes: _builtins.bytes
     """The whole file, for small videos: at most the server's limit `inline_video_bytes`."""

@@ -27,7 +27,7 @@ from shoppable.decoder import errors
 from shoppable.decoder.adapters import hardware
 from shoppable.decoder.adapters.effort import Effort
 from shoppable.decoder.domain import NS_PER_S
-from shoppable.decoder.errors import RefusedVideoError
+from shoppable.decoder.errors import RefusedVideoError, StoppedError
 from shoppable.decoder.inputs import OpenFile
 from shoppable.runtime.errors import UnavailableError
 
@@ -35,10 +35,6 @@ from shoppable.runtime.errors import UnavailableError
 DAMAGE = (av.error.FFmpegError, UnicodeDecodeError, MemoryError, OverflowError)
 _log = structlog.get_logger(__name__)
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails
-
-
-class StoppedError(Exception):
-    """Nobody wants the video any more."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +95,7 @@ class WatchedFile:
 
     def __init__(self, opened: OpenFile, stop: threading.Event, effort: Effort) -> None:
         self._file = opened.file
+        self._seekable = opened.seekable
         self._stop = stop
         self._effort = effort
 
@@ -121,6 +118,10 @@ class WatchedFile:
             if offset < 0:
                 return -1
             raise _failed_read() from error
+
+    def seekable(self) -> bool:
+        """Return whether FFmpeg may seek. If not, it neither looks for an index at the end nor asks for the size."""
+        return self._seekable
 
     def tell(self) -> int:
         """Return the place."""

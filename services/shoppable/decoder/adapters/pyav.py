@@ -17,9 +17,10 @@ from shoppable.decoder.adapters.effort import Effort
 from shoppable.decoder.adapters.ending import ends_early, ends_inside_ts_packet, index_promises_more
 from shoppable.decoder.adapters.facts import facts_of
 from shoppable.decoder.adapters.frames import Clock, DecodedFrame, LeapFilter
-from shoppable.decoder.adapters.opening import DAMAGE, Guards, StoppedError, WatchedFile, open_video
+from shoppable.decoder.adapters.opening import DAMAGE, Guards, WatchedFile, open_video
+from shoppable.decoder.containers import TS_HEAD_BYTES
 from shoppable.decoder.domain import NS_PER_S
-from shoppable.decoder.errors import BrokenVideoError, RefusedVideoError
+from shoppable.decoder.errors import BrokenVideoError, RefusedVideoError, StoppedError
 from shoppable.decoder.inputs import OpenFile
 
 _MAX_READ_FAILURES = 16  # in a row, until the file counts as broken
@@ -69,7 +70,8 @@ class VideoFile:
         self._stop = stop
         self._pass = _Pass()
         self._rules_out: Callable[[int], bool] | None = None
-        self._seeks_badly = False  # it was tried, and led nowhere
+        self._seeks_badly = not opened.seekable  # or it was tried, and led nowhere
+        self._head = self._file.read(TS_HEAD_BYTES)  # now: some files cannot be read again
         self._open()
         try:
             self._frames = self._decode()
@@ -121,7 +123,9 @@ class VideoFile:
     @property
     def truncated(self) -> bool:
         """Return whether the file, which must have been read to its end, stops well before the end it states."""
-        return self._ends_early() or ends_inside_ts_packet(self._video.container.format.name, self._opened)
+        return self._ends_early() or ends_inside_ts_packet(
+            self._video.container.format.name, self._head, self._opened.whole_size()
+        )
 
     def frames(self, start_ns: int) -> Iterator[DecodedFrame | None]:
         """Decode from the last key frame at or before a time. Blocking at each step.
@@ -140,7 +144,7 @@ class VideoFile:
         self._first = None
         if first is None:
             first, frames = self._frames_near(start_ns)
-        elif start_ns > first.time_ns:
+        elif start_ns > first.time_ns and self._opened.seekable:
             self._pass = _Pass()  # what was decoded to know the video does not count
             first, frames = self._frames_near(start_ns)
         if first is not None:
@@ -217,7 +221,7 @@ class VideoFile:
             yield None
         yield from map(self._checked, leaps.rest())
         self._pass.damaged_packets += leaps.dropped
-        if index_promises_more(self._video.stream, self._opened.size_bytes):
+        if index_promises_more(self._video.stream, self._opened.whole_size()):
             raise BrokenVideoError("the video's file ends before the frames that its index lists")
 
     def _checked(self, frame: DecodedFrame) -> DecodedFrame:
