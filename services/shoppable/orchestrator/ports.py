@@ -24,14 +24,38 @@ class FrameSource(Protocol):
         """Yield the video's info, its sampled frames, and a summary. Raises ServiceError."""
         ...
 
+    async def probe(self, source: common_pb2.VideoSource) -> common_pb2.VideoInfo:
+        """Return what a video is; not for an upload. Raises ServiceError."""
+        ...
+
+    async def limits(self) -> dict[str, int]:
+        """Return the decoder's limits by name. Raises ServiceError."""
+        ...
+
 
 class ObjectDetector(Protocol):
     """Finds objects in frames."""
+
+    async def check(self, options: Options) -> None:
+        """Raise ServiceError if a category or model is none of the detector's, or it cannot be asked."""
+        ...
+
+    async def categories(self) -> frozenset[str]:
+        """Return all categories that an object may have. Raises ServiceError."""
+        ...
 
     def detect(
         self, frames: AsyncIterable[Frame], options: Options
     ) -> AsyncGenerator[DetectedFrame | Sequence[common_pb2.ModelVersion], None]:
         """Yield the models once, then each frame with its detections, in order. Raises ServiceError."""
+        ...
+
+
+class ContentClassifier(Protocol):
+    """Judges frames."""
+
+    async def score(self, frame: Frame) -> float:
+        """Return how sensitive a frame is, 0..1. Raises ServiceError if it cannot be told."""
         ...
 
 
