@@ -191,8 +191,10 @@ class Options:
     thumbnails: bool = True
     provisional: bool = False
     offers: OfferPolicy = OfferPolicy()
+    asked_to_exclude: Sequence[str] = ()  # the caller's own part of offers.excluded_categories
     rematch_state: bool = False
     max_lag_s: float | None = None  # of a live stream; None: all frames are looked at
+    timeout_s: float | None = None  # for the whole if the caller sets no deadline; None: the settings'
 
 
 @dataclass(frozen=True)

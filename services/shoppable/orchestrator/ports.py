@@ -66,6 +66,10 @@ class ProductMatcher(Protocol):
         """Raise ServiceError if the catalogue or the filter cannot be used; pass if it cannot be asked now."""
         ...
 
+    async def embedder(self, catalog: str) -> tuple[common_pb2.ModelVersion, int]:
+        """Return the model of a catalogue's embeddings, and how many values one has. Raises ServiceError."""
+        ...
+
     async def match(
         self,
         looks: Sequence[View] | Sequence[product_matcher_pb2.Embedding],

@@ -60,11 +60,13 @@ class SensitivityWatch:
         while self._asked and (self._asked[0][1].done() or len(self._asked) > _IN_FLIGHT):
             await self._judge()
 
-    async def finish(self) -> None:
-        """Judge all that was asked about: the video is over."""
+    async def finish(self, end_s: float) -> None:
+        """Judge all that was asked about: the video is over, at `end_s`."""
         while self._asked:
             await self._judge()
         self._over = True
+        if self._open_end:
+            self._extend(end_s)
 
     async def close(self) -> None:
         """Stop asking."""
@@ -110,15 +112,18 @@ class SensitivityWatch:
         self._asked.popleft()
         before_s, self._judged_s = self._judged_s, time_s
         if self._open_end:
-            latest = self._ranges[-1]
-            end_s = max(latest.segment.end_s, time_s)
-            self._ranges[-1] = SensitiveRange(Segment(latest.segment.start_s, end_s), latest.reason, latest.score)
+            self._extend(time_s)
         self._open_end = score is None or score >= self._settings.threshold
         if self._open_end:
             padding_s = self._settings.padding_s
             segment = Segment(max(0.0, min(before_s, time_s - padding_s)), time_s + padding_s)
             reason = Withheld.UNCLASSIFIED_CONTENT if score is None else Withheld.SENSITIVE_CONTENT
             self._add(SensitiveRange(segment, reason, score))
+
+    def _extend(self, end_s: float) -> None:
+        latest = self._ranges[-1]
+        segment = Segment(latest.segment.start_s, max(latest.segment.end_s, end_s))
+        self._ranges[-1] = SensitiveRange(segment, latest.reason, latest.score)
 
     def _add(self, new: SensitiveRange) -> None:
         latest = self._ranges[-1] if self._ranges else None

@@ -58,8 +58,8 @@ class OrchestratorSettings(ServerSettings):
     )
     classifier_model: str | None = Field(
         None,
-        description="model on Triton that scores frames as sensitive, 0..1: input images UINT8 [height, width, 3], output"
-        " score FP32 [1]; nothing is offered where it finds something or cannot answer; unset: none",
+        description="model on Triton that scores frames as sensitive, 0..1: input images UINT8 [height, width, 3],"
+        " output score FP32 [1]; nothing is offered where it finds something or cannot answer; unset: none",
     )
     classifier_endpoint: str = Field("127.0.0.1:8001", description="host:port of the gRPC interface of its Triton")
     classifier_threshold: float = Field(0.5, ge=0, le=1, description="score from which a frame is sensitive")

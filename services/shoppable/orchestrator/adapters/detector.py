@@ -13,11 +13,14 @@ from shoppable.client import DetectorClient, ShoppableError
 from shoppable.orchestrator.domain import Box, DetectedFrame, Detection, Frame, Options
 from shoppable.orchestrator.errors import upstream_error
 from shoppable.runtime.call import remaining_s
+from shoppable.runtime.errors import NotFoundError
+from shoppable.runtime.validation import Violations
 from shoppable.v1 import common_pb2, object_detector_pb2
 
 _log = structlog.get_logger(__name__)
 _FIELDS = {"config.": "options.", "options.": "options."}
 _RETRY_DELAY_S = 0.25
+_CHECK_TIMEOUT_S = 10.0
 _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 
@@ -90,6 +93,39 @@ class DetectorAdapter:
         self._patience_s = patience_s
         self._timeout_s = timeout_s
 
+    async def check(self, options: Options) -> None:
+        """Raise InvalidRequestError for categories, NotFoundError for models, that the detector does not have."""
+        models = await self._models()
+        categories = _categories(models)
+        violations = Violations()
+        known = f"must be one of {', '.join(sorted(categories))}"
+        for field, names in (
+            ("options.categories", options.categories),
+            ("options.offers.excluded_categories", options.asked_to_exclude),
+        ):
+            for index, name in enumerate(names):
+                violations.check(name in categories, f"{field}[{index}]", known)
+        ours = {model.name for model in models}
+        missing = [(index, name) for index, name in enumerate(options.detection_models) if name not in ours]
+        if missing and not violations:
+            name = missing[0][1]
+            text = f"the detector has no model {name!r}; it has {', '.join(sorted(ours))}"
+            raise NotFoundError("detection model", name, text, reason="UNKNOWN_MODEL")
+        for index, _ in missing:
+            violations.add(f"options.detection_models[{index}]", f"must be one of {', '.join(sorted(ours))}")
+        violations.raise_if_any()
+
+    async def categories(self) -> frozenset[str]:
+        """Return all categories that an object may have. Raises ServiceError."""
+        return _categories(await self._models())
+
+    async def _models(self) -> Sequence[object_detector_pb2.DetectionModel]:
+        try:
+            answer = await self._client.list_models(timeout_s=remaining_s(_CHECK_TIMEOUT_S))
+        except ShoppableError as error:
+            raise upstream_error(error, "object detector") from error
+        return answer.models
+
     async def detect(
         self, frames: AsyncIterable[Frame], options: Options
     ) -> AsyncGenerator[DetectedFrame | Sequence[common_pb2.ModelVersion], None]:
@@ -108,7 +144,8 @@ class DetectorAdapter:
         models_known = False
         try:
             while True:
-                call = self._client.stream_detect(window.requests(), config, timeout_s=remaining_s(self._timeout_s))
+                timeout_s = remaining_s(options.timeout_s or self._timeout_s)
+                call = self._client.stream_detect(window.requests(), config, timeout_s=timeout_s)
                 try:
                     async with contextlib.aclosing(call) as responses:
                         async for response in responses:
@@ -137,6 +174,10 @@ class DetectorAdapter:
     def _is_over(self, last_good: float | None) -> bool:
         """Return whether patience is over, which it is not before there was a good answer."""
         return last_good is not None and asyncio.get_running_loop().time() - last_good >= self._patience_s
+
+
+def _categories(models: Sequence[object_detector_pb2.DetectionModel]) -> frozenset[str]:
+    return frozenset(label.category for model in models for label in model.labels if label.for_sale)
 
 
 def _may_pass(status: status_pb2.Status) -> bool:

@@ -11,7 +11,7 @@ from shoppable.orchestrator.domain import Decision, MatchOptions, MatchOutcome, 
 from shoppable.orchestrator.errors import as_status, upstream_error
 from shoppable.runtime.call import remaining_s
 from shoppable.runtime.images import raw_image, write_jpeg
-from shoppable.v1 import product_catalog_pb2, product_matcher_pb2
+from shoppable.v1 import common_pb2, product_catalog_pb2, product_matcher_pb2
 
 _log = structlog.get_logger(__name__)
 _CHECK_TIMEOUT_S = 10.0
@@ -66,6 +66,14 @@ class MatcherAdapter:
         except ShoppableError as error:
             if error.code in _FATAL:
                 raise upstream_error(error, "product matcher", fields=_FIELDS) from error
+
+    async def embedder(self, catalog: str) -> tuple[common_pb2.ModelVersion, int]:
+        """Return the model of a catalogue's embeddings, and how many values one has. Raises ServiceError."""
+        try:
+            found = await self._catalog.get_catalog(catalog, timeout_s=remaining_s(_CHECK_TIMEOUT_S))
+        except ShoppableError as error:
+            raise upstream_error(error, "product matcher", fields=_FIELDS) from error
+        return found.embedder, found.embedding_size
 
     async def match(
         self,
