@@ -1,7 +1,7 @@
 """Watches a video for sensitive content: frames in, spans of time in which nothing may be offered out.
 
-About one frame a second is scored, and the first after each cut. A frame that is sensitive bars the time up to its
-neighbours, and some padding. What the classifier cannot judge is barred as well: who may be harmed by a wrong offer
+About one frame a second is scored, and the first after each cut. A frame that is sensitive bars the time up to the
+frames before and after it that were scored, for it may have begun or ended anywhere between, and some padding around. What the classifier cannot judge is barred as well: who may be harmed by a wrong offer
 is not asked to trust a server that is away.
 """
 
@@ -112,11 +112,11 @@ class SensitivityWatch:
         self._asked.popleft()
         before_s, self._judged_s = self._judged_s, time_s
         if self._open_end:
-            self._extend(time_s)
+            self._extend(time_s + self._settings.padding_s)
         self._open_end = score is None or score >= self._settings.threshold
         if self._open_end:
             padding_s = self._settings.padding_s
-            segment = Segment(max(0.0, min(before_s, time_s - padding_s)), time_s + padding_s)
+            segment = Segment(max(0.0, before_s - padding_s), time_s + padding_s)
             reason = Withheld.UNCLASSIFIED_CONTENT if score is None else Withheld.SENSITIVE_CONTENT
             self._add(SensitiveRange(segment, reason, score))
 
