@@ -180,17 +180,16 @@ async def test_products_found_again_are_those_of_a_new_run_after_the_catalogue_c
 
 
 async def test_products_found_again_under_other_filters_are_those_of_a_run_with_them(client, samples: Path, annotated):
-    narrow = Options(
-        catalog=CATALOG, sampling=SAMPLING, product_filter=RED_ONES, max_products_per_object=2,
-        min_product_confidence=0.05, match_confidence=0.9, omit_thumbnails=True, offers={"excluded_categories": ["toys"], "min_area": 0.03},
-    )  # fmt: skip
+    narrower = {
+        "product_filter": RED_ONES,
+        "max_products_per_object": 2,
+        "min_product_confidence": 0.05,
+        "match_confidence": 0.9,
+        "offers": {"excluded_categories": ["toys"], "min_area": 0.03},
+    }
+    narrow = Options(catalog=CATALOG, sampling=SAMPLING, omit_thumbnails=True, **narrower)
     after = await client.annotate(film(samples), narrow, timeout_s=100)
-    found = await client.rematch(
-        again(
-            annotated.objects, product_filter=RED_ONES, max_products_per_object=2, min_product_confidence=0.05,
-            match_confidence=0.9, offers=narrow.offers,
-        )
-    )  # fmt: skip
+    found = await client.rematch(again(annotated.objects, **narrower))
     key = lambda items: {
         item.object_id: (item.decision, item.withheld, [product.product.name for product in item.products])
         for item in items
