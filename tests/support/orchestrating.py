@@ -140,11 +140,12 @@ class ScriptedMatcher(product_matcher_pb2_grpc.ProductMatcherServiceServicer):
 
 
 class RunningOrchestrator(OrchestratorClient):
-    """A client of the orchestrator under test, with its channel."""
+    """A client of the orchestrator under test, with its channel and address."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
         super().__init__(channel)
         self.channel = channel
+        self.address = address
 
 
 @contextlib.asynccontextmanager
@@ -177,7 +178,7 @@ async def orchestrating(
             **values,
         )
         _, address = await stack.enter_async_context(serving(ours, build))
-        yield RunningOrchestrator(await stack.enter_async_context(open_channel(address)))
+        yield RunningOrchestrator(await stack.enter_async_context(open_channel(address)), address)
 
 
 async def told(

@@ -1,8 +1,9 @@
 """Watches a video for sensitive content: frames in, spans of time in which nothing may be offered out.
 
 About one frame a second is scored, and the first after each cut. A frame that is sensitive bars the time up to the
-frames before and after it that were scored, for it may have begun or ended anywhere between, and some padding around. What the classifier cannot judge is barred as well: who may be harmed by a wrong offer
-is not asked to trust a server that is away.
+frames before and after it that were scored, for it may have begun or ended anywhere between, and some padding around.
+What the classifier cannot judge is barred as well: who may be harmed by a wrong offer is not asked to trust a server
+that is away.
 """
 
 import asyncio

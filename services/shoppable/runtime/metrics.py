@@ -6,6 +6,8 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 CALLS = Counter("shoppable_calls", "Calls that ended.", ("service", "method", "code"))
 CALLS_IN_WORK = Gauge("shoppable_calls_in_work", "Calls in work.", ("service", "method"))
+CALLS_WAITING = Gauge("shoppable_calls_waiting", "Calls that wait for their turn.")
+CALLS_REFUSED = Counter("shoppable_calls_refused", "Calls refused since a limit was reached.", ("reason",))
 CALL_SECONDS = Histogram("shoppable_call_seconds", "Length of calls.", ("service", "method"), buckets=_SECONDS)
 
 FRAMES_DECODED = Counter("shoppable_decoder_frames_decoded", "Frames that the codec gave.")
