@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from shoppable.client import DecoderClient, ShoppableError
 from shoppable.client.server_info import ServerInfoClient
+from shoppable.orchestrator.adapters.retrying import RetryBudget
 from shoppable.orchestrator.domain import DecodeSummary, Frame, Options
 from shoppable.orchestrator.errors import upstream_error
 from shoppable.runtime.call import remaining_s
@@ -39,6 +40,7 @@ class DecoderAdapter:
         self._format = output_format
         self._timeout_s = timeout_s
         self._patience_s = patience_s
+        self._budget = RetryBudget()  # of all videos
 
     async def probe(self, source: common_pb2.VideoSource) -> common_pb2.VideoInfo:
         """Return what a video is; not for an upload. Raises ServiceError."""
@@ -95,10 +97,11 @@ class DecoderAdapter:
                 if latest is None or not may_pass or loop.time() - last_sign >= self._patience_s:
                     raise upstream_error(error, "frame decoder", fields=_FIELDS) from error
                 _log.warning("the decoder is away; asking it to go on", frames=count, reason=error.reason)
-                await asyncio.sleep(error.retry_after_s or _RETRY_DELAY_S)
+                await self._budget.wait(error.retry_after_s or _RETRY_DELAY_S)
                 # The latest frame comes once more and is left out: it tells the decoder whether a cut follows.
                 config.start_time.CopyFrom(latest)
             else:
+                self._budget.succeeded()
                 return
 
 

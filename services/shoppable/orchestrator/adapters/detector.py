@@ -10,6 +10,7 @@ import structlog
 from google.rpc import status_pb2
 
 from shoppable.client import DetectorClient, ShoppableError
+from shoppable.orchestrator.adapters.retrying import RetryBudget
 from shoppable.orchestrator.domain import Box, DetectedFrame, Detection, Frame, Options
 from shoppable.orchestrator.errors import upstream_error
 from shoppable.runtime.call import remaining_s
@@ -91,6 +92,7 @@ class DetectorAdapter:
         self._client = client
         self._frames_in_flight = frames_in_flight
         self._patience_s = patience_s
+        self._budget = RetryBudget()  # of all videos
         self._timeout_s = timeout_s
 
     async def check(self, options: Options) -> None:
@@ -157,6 +159,7 @@ class DetectorAdapter:
                             result = response.frame.result
                             if not result.HasField("status"):
                                 last_good = loop.time()
+                                self._budget.succeeded()
                             elif _may_pass(result.status) and not self._is_over(last_good):
                                 raise ShoppableError.from_status(result.status)
                             yield _detected(await window.answered(response.frame.frame_id), result)
@@ -165,7 +168,7 @@ class DetectorAdapter:
                     if error.code is not _UNAVAILABLE or last_good is None or self._is_over(last_good):
                         raise upstream_error(error, "object detector", fields=_FIELDS) from error
                     _log.warning("the detector is away; asking again", reason=error.reason)
-                    await asyncio.sleep(error.retry_after_s or _RETRY_DELAY_S)
+                    await self._budget.wait(error.retry_after_s or _RETRY_DELAY_S)
             if window.failure:
                 raise window.failure
         finally:

@@ -7,6 +7,7 @@ import grpc
 import structlog
 
 from shoppable.client import CatalogClient, MatcherClient, ShoppableError
+from shoppable.orchestrator.adapters.retrying import RetryBudget
 from shoppable.orchestrator.domain import Decision, MatchOptions, MatchOutcome, View
 from shoppable.orchestrator.errors import as_status, upstream_error
 from shoppable.runtime.call import remaining_s
@@ -49,6 +50,7 @@ class MatcherAdapter:
         self._jpeg = jpeg
         self._timeout_s = timeout_s
         self._patience_s = patience_s
+        self._budget = RetryBudget()  # of all videos
         # Shared by all videos: once patience is over, each further thing fails at once until the matcher is well again.
         self._away_since: float | None = None
 
@@ -115,9 +117,10 @@ class MatcherAdapter:
                 if loop.time() - self._away_since >= self._patience_s:
                     raise
                 _log.warning("the matcher is away; asking again", reason=error.reason)
-                await asyncio.sleep(error.retry_after_s or _RETRY_DELAY_S)
+                await self._budget.wait(error.retry_after_s or _RETRY_DELAY_S)
             else:
                 self._away_since = None
+                self._budget.succeeded()
                 return answer
 
 

@@ -9,7 +9,7 @@ from shoppable.runtime.callers import identify_by
 from shoppable.runtime.interceptors.admission import AdmissionLimits, admission
 from shoppable.runtime.interceptors.errors import error_mapping
 from shoppable.runtime.interceptors.measure import measurement
-from shoppable.runtime.interceptors.outgoing import outgoing_origin
+from shoppable.runtime.interceptors.outgoing import outgoing_cancellation, outgoing_origin
 from shoppable.runtime.interceptors.scope import ScopeInterceptor
 
 
@@ -28,7 +28,8 @@ def chain(limits: AdmissionLimits, *, caller_key: str | None) -> list[grpc.aio.S
 
 def outgoing() -> Sequence[grpc.aio.ClientInterceptor]:
     """Return the interceptors of a channel to another service: the request id, the caller and the trace go along."""
-    return [*outgoing_origin(), *aio_client_interceptors()]  # type: ignore[no-untyped-call]
+    tracing = aio_client_interceptors()  # type: ignore[no-untyped-call]
+    return [*outgoing_origin(), *tracing, outgoing_cancellation()]
 
 
 def _is_ours(details: grpc.HandlerCallDetails) -> bool:
