@@ -125,6 +125,30 @@ async def test_what_is_too_small_or_too_short_is_offered_nothing():
     assert (edge["cup"].withheld, edge["laptop"].withheld) == (0, 0)  # 5 frames, 5 a second: just enough
 
 
+async def test_a_thing_is_offered_provisionally_only_once_enough_is_seen_of_it():
+    boxes = ScriptedDetector(lambda _: [seen("cup")], delay_s=0.01)
+    async with orchestrating(decoder=ScriptedDecoder(40), detector=boxes, frames_in_flight=2) as client:
+        options = orchestrator_pb2.AnnotateOptions(
+            catalog=CATALOG, include_provisional_objects=True, omit_thumbnails=True, offers={"min_seen": {"seconds": 3}}
+        )
+        answered = []
+        async for message in client.stream_annotate("file:///film.mp4", options, timeout_s=30):
+            if message.WhichOneof("response") == "object":
+                answered.append((boxes.answered, message.object))
+    assert not any(item.withheld for _, item in answered)
+    assert all(item.products for _, item in answered)
+    # Sixteen sightings span three seconds; a few more frames may have gone through meanwhile.
+    assert 16 <= answered[0][0] <= 16 + 5
+    assert not answered[0][1].final
+
+
+async def test_the_unary_call_returns_final_objects_only():
+    async with orchestrating(decoder=ScriptedDecoder(20), detector=ScriptedDetector(CUP_AND_LAPTOP)) as client:
+        options = orchestrator_pb2.AnnotateOptions(catalog=CATALOG, include_provisional_objects=True)
+        answer = await client.annotate(common_pb2.VideoSource(uri="file:///film.mp4"), options)
+    assert [item.final for item in answer.objects] == [True, True]
+
+
 @pytest.fixture(scope="module")
 def film() -> bytes:
     def draw(number: int, width: int, height: int) -> np.ndarray:

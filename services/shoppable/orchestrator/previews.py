@@ -68,7 +68,7 @@ class Previews:
                 continue
             told = self._found(preview, preview.task.result())
             if told is None:
-                continue  # not cleared yet
+                continue  # not yet
             preview.task = None
             essence = _essence(told)
             if essence != preview.told:
@@ -103,9 +103,8 @@ class Previews:
         item = preview.seen
         segments: Sequence[Segment] = [item.segment]
         observations = [seen for seen in item.track.observations if seen.time_s < item.segment.end_s]
-        area = max(seen.box.area for seen in observations)
-        withheld = self._gate.before_telling(item.track.category, segments, area=area)
-        if withheld is None and item.segment.end_s > self._cleared_s():
+        withheld = self._gate.before_matching(item.track.category, segments)
+        if withheld is None and (item.segment.end_s > self._cleared_s() or self._is_too_little(item)):
             return None
         return FoundObject(
             object_id=preview.object_id,
@@ -119,6 +118,12 @@ class Previews:
             final=False,
             withheld=withheld,
         )
+
+    def _is_too_little(self, item: EndedTrack) -> bool:
+        """Return whether too little is seen of a track by now; it may become enough while it is in the picture."""
+        sightings = item.track.observations
+        area = max(seen.box.area for seen in sightings)
+        return self._gate.too_little(area, sightings[-1].time_s - sightings[0].time_s) is not None
 
 
 def _essence(found: FoundObject) -> tuple[object, ...]:

@@ -37,9 +37,9 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             response.plan.CopyFrom(await self._plan(request.source, request.options, upload=False))
             return response
         options = self._options(request.source, request.options, upload=False)
-        # Who wants the surest few must see all.
-        unlimited = dataclasses.replace(options, max_objects=None)
-        async with contextlib.aclosing(self._annotate(request.source, _no_chunks(), unlimited)) as messages:
+        # Who wants the surest few must see all, and who waits for the whole list sees nothing before it is final.
+        whole = dataclasses.replace(options, max_objects=None, provisional=False)
+        async with contextlib.aclosing(self._annotate(request.source, _no_chunks(), whole)) as messages:
             async for message in messages:
                 if message.WhichOneof("response") == "object":
                     response.objects.append(message.object)
