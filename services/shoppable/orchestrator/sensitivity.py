@@ -20,6 +20,7 @@ from shoppable.orchestrator.ports import ContentClassifier
 from shoppable.runtime.errors import ServiceError, to_status
 
 _IN_FLIGHT = 4  # frames of a video
+_TICK_S = 1e-6  # times are kept in floats
 _MAX_RANGES = 1000  # of a video; beyond, the nearest are joined
 
 
@@ -55,7 +56,7 @@ class SensitivityWatch:
 
     async def take(self, frame: Frame) -> None:
         """Take in a frame; waits while too many are being judged."""
-        if frame.scene_cut or frame.time_s - self._asked_s >= self._settings.interval_s:
+        if frame.scene_cut or frame.time_s - self._asked_s >= self._settings.interval_s - _TICK_S:
             self._asked_s = frame.time_s
             self._asked.append((frame.time_s, asyncio.create_task(self._score(frame), name="classify")))
         while self._asked and (self._asked[0][1].done() or len(self._asked) > _IN_FLIGHT):
