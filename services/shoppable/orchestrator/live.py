@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from shoppable.orchestrator.domain import Frame
+from shoppable.runtime import metrics
 
 # However fast the sampling and large the frames, so that memory is bounded.
 _MAX_WAITING = 64
@@ -63,6 +64,7 @@ class LatestFrames:
         while len(self._waiting) > 1 and (newest_s - self._waiting[0].time_s > self._max_lag_s or self._is_full()):
             self._cut_lost |= self._waiting.popleft().scene_cut
             self.dropped += 1
+            metrics.FRAMES_DROPPED.inc()
 
     def _is_full(self) -> bool:
         size = sum(len(frame.image.data) for frame in self._waiting)

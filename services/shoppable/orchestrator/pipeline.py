@@ -238,7 +238,9 @@ class Annotation:
         if final:
             self._objects += 1
             self._unmatched += bool(match and match.failure)
-            self._withheld += withheld is not None
+            if withheld:
+                self._withheld += 1
+                metrics.OBJECTS_WITHHELD.labels(withheld.name).inc()
             decision = match.decision.name if match and match.decision else "NONE"
             metrics.OBJECTS_FOUND.labels(decision).inc()
         return FoundObject(

@@ -30,3 +30,5 @@ INDEX_SECONDS = Histogram("shoppable_index_seconds", "Time of an index operation
 
 OBJECTS_FOUND = Counter("shoppable_orchestrator_objects", "Objects returned.", ("decision",))
 STAGE_FAILURES = Counter("shoppable_orchestrator_failures", "Frames or objects that a stage failed.", ("stage",))
+OBJECTS_WITHHELD = Counter("shoppable_orchestrator_withheld", "Objects that are offered nothing.", ("reason",))
+FRAMES_DROPPED = Counter("shoppable_orchestrator_frames_dropped", "Frames of live streams that came too fast.")
