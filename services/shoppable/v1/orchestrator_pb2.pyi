@@ -148,6 +148,7 @@ class AnnotateOptions(_message.Message):
     """Whether StreamAnnotateVideo also sends objects that may still change: as soon as one is confirmed, while it is in
     the picture; again when a better view or other products are found; and when it leaves. Such a message has `final`
     unset and is replaced by a later one with the same object_id, or by one that names it in `supersedes`.
+    AnnotateVideo returns what is final, and nothing else.
     """
     include_rematch_state: _builtins.bool
     """Whether objects carry what RematchProducts needs: about 6 KiB for each of at most 8 views. Default no."""
@@ -181,8 +182,8 @@ class AnnotateOptions(_message.Message):
 
     @_builtins.property
     def live(self) -> Global___LiveOptions:
-        """Set it for a stream that does not end; default: every sampled frame is looked at, and a slow stage slows the
-        decoder.
+        """Set it for a stream that comes as fast as it is filmed and does not end; default: every sampled frame is looked at,
+        and a slow stage slows the decoder.
         """
 
     def __init__(
