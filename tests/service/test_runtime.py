@@ -321,3 +321,11 @@ def test_sigterm_ends_a_process_cleanly(tmp_path: Path):
     assert process.returncode == 0
     assert '"event": "stopped"' in log
     assert "Traceback" not in log
+
+
+async def test_a_call_whose_caller_gave_up_is_cancelled_on_the_server_through_all_interceptors():
+    async with served() as (servicer, _, _, address), open_channel(address, interceptors=outgoing()) as channel:
+        waiting = asyncio.ensure_future(DecoderClient(channel).probe(common_pb2.VideoSource(uri="wait")))
+        await until(lambda: servicer.waiting == 1)
+        waiting.cancel()
+        await until(lambda: servicer.cancelled == 1)

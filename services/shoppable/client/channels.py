@@ -16,6 +16,7 @@ _REPEATABLE = {
     "ProductCatalogService": (
         "CreateCatalog", "GetCatalog", "ListCatalogs", "DeleteCatalog", "GetProduct", "ListProducts", "DeleteProduct",
     ),
+    "OrchestratorService": ("RematchProducts",),
     "ServerInfoService": ("GetServerInfo",),
 }  # fmt: skip
 _SERVICE_CONFIG = {

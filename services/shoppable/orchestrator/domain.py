@@ -134,6 +134,35 @@ class Segment:
     end_s: float
 
 
+class Withheld(Enum):
+    """Why a thing is offered nothing; the values are the contract's."""
+
+    OPTED_OUT = common_pb2.WITHHELD_REASON_OPTED_OUT
+    EXCLUDED_CATEGORY = common_pb2.WITHHELD_REASON_EXCLUDED_CATEGORY
+    SENSITIVE_CONTENT = common_pb2.WITHHELD_REASON_SENSITIVE_CONTENT
+    UNCLASSIFIED_CONTENT = common_pb2.WITHHELD_REASON_UNCLASSIFIED_CONTENT
+    TOO_LITTLE_SEEN = common_pb2.WITHHELD_REASON_TOO_LITTLE_SEEN
+
+
+@dataclass(frozen=True)
+class SensitiveRange:
+    """A span in which nothing is offered; no score if no frame of it could be judged."""
+
+    segment: Segment
+    reason: Withheld
+    score: float | None
+
+
+@dataclass(frozen=True)
+class OfferPolicy:
+    """What may be offered; the operator's part and the caller's taken together."""
+
+    opt_out: bool = False
+    excluded_categories: frozenset[str] = frozenset()
+    min_area: float = 0.0  # share of the frame
+    min_seen_s: float = 0.0
+
+
 @dataclass(frozen=True)
 class MatchOptions:
     """What is wanted of the matcher."""
@@ -161,6 +190,11 @@ class Options:
     matching: MatchOptions | None = None  # None: objects are found and not matched
     thumbnails: bool = True
     provisional: bool = False
+    offers: OfferPolicy = OfferPolicy()
+    asked_to_exclude: Sequence[str] = ()  # the caller's own part of offers.excluded_categories
+    rematch_state: bool = False
+    max_lag_s: float | None = None  # of a live stream; None: all frames are looked at
+    timeout_s: float | None = None  # for the whole if the caller sets no deadline; None: the settings'
 
 
 @dataclass(frozen=True)
@@ -176,6 +210,8 @@ class FoundObject:
     best_view: View
     match: MatchOutcome | None
     final: bool
+    withheld: Withheld | None = None
+    supersedes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -187,6 +223,8 @@ class Progress:
     frames_sampled: int
     frames_detected: int
     objects_final: int
+    frames_dropped: int = 0
+    segments_matched: int = 0
 
 
 @dataclass(frozen=True)
@@ -215,6 +253,10 @@ class Summary:
     elapsed_s: float
     stages: Sequence[StageTiming]
     failures: Sequence[status_pb2.Status] = field(default=())
+    objects_withheld: int = 0
+    sensitive_ranges: Sequence[SensitiveRange] = ()
+    opted_out: bool = False
+    frames_dropped: int = 0
 
 
 Event = common_pb2.VideoInfo | Progress | FoundObject | Summary

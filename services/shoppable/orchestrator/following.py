@@ -73,6 +73,18 @@ class Follower:
         starts = [track.observations[0].time_s for track in self._tracker.active if track.category == category]
         return min(starts, default=None)
 
+    def confirmed(self) -> list[EndedTrack]:
+        """Return the tracks in the picture that are no flicker, as they stand now."""
+        return [
+            EndedTrack(
+                track,
+                Segment(track.observations[0].time_s, track.last.time_s + self._interval_s),
+                self._views[track.track_id].best_first(),
+            )
+            for track in self._tracker.active
+            if len(track.observations) >= self._min_observations
+        ]
+
     def _ended(self, tracks: Sequence[Track], *, cut_s: float | None) -> list[EndedTrack]:
         ended = []
         for track in tracks:

@@ -47,6 +47,7 @@ class TrackedObject:
     object_id: str
     category: str
     tracks: list[MatchedTrack] = field(default_factory=list)
+    supersedes: list[str] = field(default_factory=list)  # ids under which it was told of before it was recognised
 
     @property
     def last_seen_s(self) -> float:
@@ -81,15 +82,24 @@ class Identities:
         self._open: list[TrackedObject] = []
         self._ids = count(1)
 
-    def add(self, matched: MatchedTrack) -> TrackedObject:
-        """Return the object that the track belongs to: one that came back, or a new one."""
+    def new_id(self) -> str:
+        """Return an id that no object has."""
+        return f"object-{next(self._ids)}"
+
+    def add(self, matched: MatchedTrack, *, told_as: str | None = None) -> TrackedObject:
+        """Return the object that the track belongs to: one that came back, or a new one.
+
+        `told_as` is the id, of `new_id`, under which the track was told of while it was in the picture, if it was.
+        """
         scored = [(self._likeness(candidate, matched), candidate) for candidate in self._open]
         best = max(scored, key=lambda pair: pair[0], default=(0.0, None))
         if best[1] is not None and best[0] > 0:
             best[1].tracks.append(matched)
             best[1].tracks.sort(key=lambda item: item.segment.start_s)
+            if told_as is not None:
+                best[1].supersedes.append(told_as)
             return best[1]
-        found = TrackedObject(f"object-{next(self._ids)}", matched.track.category, [matched])
+        found = TrackedObject(told_as or self.new_id(), matched.track.category, [matched])
         self._open.append(found)
         return found
 

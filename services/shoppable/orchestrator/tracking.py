@@ -25,6 +25,8 @@ _MAX_SIZE_RATIO = 3.0  # between two sightings; beyond, it is another thing
 _SAME_PLACE = 0.7  # overlap from which things of two categories are one under two names
 _VELOCITY_MEMORY = 0.5  # share of the old velocity that is kept at each sighting
 _COLOUR_MEMORY = 0.8
+# A thing may stand in a live picture for days: of more sightings every second one is forgotten.
+_MAX_OBSERVATIONS = 4096
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class Track:
             mixed = _COLOUR_MEMORY * self.colours + (1 - _COLOUR_MEMORY) * sighting.colours
             self.colours = mixed / max(float(np.linalg.norm(mixed)), 1e-9)
         self.observations.append(Observation(time_s, detection.box, detection.score, detection.label))
+        if len(self.observations) > _MAX_OBSERVATIONS:
+            del self.observations[1:-1:2]
 
 
 @dataclass(frozen=True)

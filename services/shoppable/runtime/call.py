@@ -25,6 +25,7 @@ class Call:
     method: str  # such as "DecodeFrames"
     request_id: str
     context: "grpc.aio.ServicerContext[object, object]"
+    caller: str = ""  # whose calls are counted together: see runtime.callers
 
 
 _current: ContextVar[Call | None] = ContextVar("shoppable_call", default=None)
@@ -34,6 +35,12 @@ def current_request_id() -> str | None:
     """Return the request id of the call in work, or None outside of any."""
     call = _current.get()
     return call.request_id if call else None
+
+
+def current_caller() -> str | None:
+    """Return the caller of the call in work, or None outside of any."""
+    call = _current.get()
+    return call.caller if call and call.caller else None
 
 
 def remaining_s(limit_s: float) -> float:

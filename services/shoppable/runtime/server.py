@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from shoppable import __version__
 from shoppable.runtime import interceptors
 from shoppable.runtime.health import HealthMonitor, ReadinessCheck, always_ready
+from shoppable.runtime.interceptors.admission import AdmissionLimits
 from shoppable.runtime.logs import configure_logs
 from shoppable.runtime.settings import ServerSettings
 from shoppable.runtime.telemetry import exporting
@@ -90,7 +91,15 @@ class Server:
             timeout_s=settings.health_timeout_s,
         )
         self._grpc = grpc.aio.server(
-            interceptors=interceptors.chain(max_concurrent_calls=settings.max_concurrent_calls),
+            interceptors=interceptors.chain(
+                AdmissionLimits(
+                    calls=settings.max_concurrent_calls,
+                    calls_per_caller=settings.max_calls_per_caller,
+                    queued=settings.max_queued_calls,
+                    queue_wait_s=settings.queue_wait_s,
+                ),
+                caller_key=settings.caller_key,
+            ),
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -104,6 +113,8 @@ class Server:
         limits = [
             Limit("max_message_bytes", settings.max_message_bytes, "bytes"),
             Limit("max_concurrent_calls", settings.max_concurrent_calls, "calls"),
+            Limit("max_calls_per_caller", settings.max_calls_per_caller or settings.max_concurrent_calls, "calls"),
+            Limit("max_queued_calls", settings.max_queued_calls, "calls"),
             *assembly.limits,
         ]
         server_info_pb2_grpc.add_ServerInfoServiceServicer_to_server(_ServerInfoServicer(names, limits), self._grpc)

@@ -67,6 +67,19 @@ class ServerSettings(BaseSettings):
         ge=1,
         description="calls in work at a time; more are refused with RESOURCE_EXHAUSTED and RetryInfo",
     )
+    max_calls_per_caller: int | None = Field(
+        None, ge=1, description="calls of one caller in work at a time; unset: as many as of all"
+    )
+    max_queued_calls: int = Field(
+        0, ge=0, description="calls that may wait for their turn, callers in turns, before more are refused"
+    )
+    queue_wait_s: float = Field(5.0, gt=0, description="seconds that a call may wait for its turn")
+    caller_key: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9_.-]+$",
+        description="metadata key that names the caller, where something trusted sets it, as the orchestrator does"
+        " (x-shoppable-caller); unset: a caller is the address that it calls from",
+    )
     shutdown_grace_s: float = Field(20.0, ge=0, description="seconds that running calls have to finish after SIGTERM")
     shutdown_delay_s: float = Field(
         0.0,

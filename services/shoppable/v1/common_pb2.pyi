@@ -98,6 +98,44 @@ STREAM_KIND_SUBTITLE: StreamKind.ValueType  # 3
 """Subtitles."""
 Global___StreamKind: _TypeAlias = StreamKind  # noqa: Y015
 
+class _WithheldReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WithheldReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WithheldReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WITHHELD_REASON_UNSPECIFIED: _WithheldReason.ValueType  # 0
+    """Nothing is withheld."""
+    WITHHELD_REASON_OPTED_OUT: _WithheldReason.ValueType  # 1
+    """The request says that nothing may be offered for this video (or this picture)."""
+    WITHHELD_REASON_EXCLUDED_CATEGORY: _WithheldReason.ValueType  # 2
+    """It is of a category that the request or the operator never offers."""
+    WITHHELD_REASON_SENSITIVE_CONTENT: _WithheldReason.ValueType  # 3
+    """It is seen in a span of time that the operator's classifier finds sensitive."""
+    WITHHELD_REASON_UNCLASSIFIED_CONTENT: _WithheldReason.ValueType  # 4
+    """It is seen in a span of time that the classifier could not judge."""
+    WITHHELD_REASON_TOO_LITTLE_SEEN: _WithheldReason.ValueType  # 5
+    """It is too small, or seen for too short a time."""
+
+class WithheldReason(_WithheldReason, metaclass=_WithheldReasonEnumTypeWrapper):
+    """Why a thing is offered no products although it was asked for them. What is withheld is no failure and is never tried
+    again by the server.
+    """
+
+WITHHELD_REASON_UNSPECIFIED: WithheldReason.ValueType  # 0
+"""Nothing is withheld."""
+WITHHELD_REASON_OPTED_OUT: WithheldReason.ValueType  # 1
+"""The request says that nothing may be offered for this video (or this picture)."""
+WITHHELD_REASON_EXCLUDED_CATEGORY: WithheldReason.ValueType  # 2
+"""It is of a category that the request or the operator never offers."""
+WITHHELD_REASON_SENSITIVE_CONTENT: WithheldReason.ValueType  # 3
+"""It is seen in a span of time that the operator's classifier finds sensitive."""
+WITHHELD_REASON_UNCLASSIFIED_CONTENT: WithheldReason.ValueType  # 4
+"""It is seen in a span of time that the classifier could not judge."""
+WITHHELD_REASON_TOO_LITTLE_SEEN: WithheldReason.ValueType  # 5
+"""It is too small, or seen for too short a time."""
+Global___WithheldReason: _TypeAlias = WithheldReason  # noqa: Y015
+
 @_typing.final
 class Image(_message.Message):
     """A picture."""

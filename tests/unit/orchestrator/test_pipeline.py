@@ -203,10 +203,11 @@ async def test_without_a_catalogue_objects_are_found_and_nothing_is_asked():
     assert matcher.asked == []
 
 
-async def test_provisional_objects_come_when_they_leave_and_again_when_they_are_final():
+async def test_provisional_objects_come_when_they_are_confirmed_when_they_leave_and_when_they_are_final():
     options = Options(common_pb2.FrameSampling(), matching=OPTIONS.matching, provisional=True)
     events = await told(annotation(Frames(30), Detector(lambda index: [MUG] if index < 4 else []), options=options))
-    assert [(item.object_id, item.final) for item in objects(events)] == [("object-1", False), ("object-1", True)]
+    sent = [(item.object_id, item.final) for item in objects(events)]
+    assert sent == [("object-1", False), ("object-1", False), ("object-1", True)]
 
 
 async def test_who_stops_reading_stops_the_decoder():

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -21,8 +22,9 @@ Scope = Callable[[Call], AbstractAsyncContextManager[None]]
 class ScopeInterceptor(grpc.aio.ServerInterceptor):
     """Wraps each call in `scopes`, outermost first. Standard services (grpc.*) are left alone."""
 
-    def __init__(self, scopes: Sequence[Scope]) -> None:
+    def __init__(self, scopes: Sequence[Scope], *, identify: Callable[[Call], str]) -> None:
         self._scopes = tuple(scopes)
+        self._identify = identify
 
     async def intercept_service(
         self,
@@ -43,6 +45,7 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
         async def scoped(raw: Any, context: Any) -> AsyncIterator[Any]:
             """Open the scopes and yield the decoded request, or an iterator of them."""
             call = Call(service=service, method=method, request_id=request_id, context=context)
+            call = replace(call, caller=self._identify(call))
             async with AsyncExitStack() as stack:
                 stack.enter_context(serving(call))
                 for scope in self._scopes:
