@@ -61,4 +61,6 @@ def fuse(
 def _detection(found: tuple[str, Sort], box: Boxes, score: np.floating[Any]) -> Detection:
     model, sort = found
     left, top, right, bottom = box.tolist()
-    return Detection(sort.label, sort.category, sort.for_sale, (left, top, right, bottom), float(score), model, sort.kind)
+    return Detection(
+        sort.label, sort.category, sort.for_sale, (left, top, right, bottom), float(score), model, sort.kind
+    )

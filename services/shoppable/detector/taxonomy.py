@@ -138,7 +138,9 @@ def _table_of(model: ModelSpec, path: Path, file: _File, mistakes: list[Mistake]
     missing = [label for label in model.labels if label not in table]
     if missing:
         mistakes.append(place.mistake(f"lacks labels of the model: {', '.join(missing)}"))
-    mistakes += [place.below(label).mistake("is no label of the model") for label in sorted(table.keys() - {*model.labels})]
+    mistakes += [
+        place.below(label).mistake("is no label of the model") for label in sorted(table.keys() - {*model.labels})
+    ]
     return place, table
 
 

@@ -15,6 +15,7 @@ AGREES = 0.02
 # 0.01; where the detector is wrong each time, recall@1 is still 0.98, and 0.83 instead of 0.89 are called a MATCH.
 DISAGREES = -0.1
 
+
 def worth(hint: str, category: str) -> float:
     """Return by how much more similar a product of a category counts as, under a hint; either may be empty."""
     hint, category = hint.casefold(), category.casefold()
