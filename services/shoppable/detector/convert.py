@@ -22,6 +22,7 @@ _REGIONS: Mapping[Region, pb.ApparelRegion.ValueType] = MappingProxyType(
         Region.LOWER_BODY: pb.APPAREL_REGION_LOWER_BODY,
         Region.FEET: pb.APPAREL_REGION_FEET,
         Region.WHOLE_OUTFIT: pb.APPAREL_REGION_WHOLE_OUTFIT,
+        Region.WHOLE_PERSON: pb.APPAREL_REGION_WHOLE_PERSON,
     }
 )
 
