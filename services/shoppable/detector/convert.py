@@ -1,6 +1,6 @@
 """Messages to the detector's own terms and back."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from shoppable.detector.apparel import Box, Region
@@ -16,6 +16,7 @@ from shoppable.v1 import common_pb2
 from shoppable.v1 import object_detector_pb2 as pb
 
 MOST_DETECTIONS = 300
+MOST_NAMES = 100  # of models or categories in one request
 _REGIONS: Mapping[Region, pb.ApparelRegion.ValueType] = MappingProxyType(
     {
         Region.UPPER_BODY: pb.APPAREL_REGION_UPPER_BODY,
@@ -33,8 +34,15 @@ def read_options(
     """Read what a caller asks for; note what is wrong with it under `field`. Models are not looked up here."""
     prefix = f"{field}."
     known = ", ".join(sorted(taxonomy.categories))
-    for index, category in enumerate(message.categories):
-        violations.check(category in taxonomy.categories, f"{prefix}categories[{index}]", f"must be one of {known}")
+    for name, values in (("models", message.models), ("categories", message.categories)):
+        violations.check(
+            len(values) <= MOST_NAMES, f"{prefix}{name}", f"must be at most {MOST_NAMES}, and are {len(values)}"
+        )
+    # All of them in each violation would be more than a status may hold.
+    said = f"must be one of {known}"
+    for index, category in enumerate(message.categories[:MOST_NAMES]):
+        if not violations.check(category in taxonomy.categories, f"{prefix}categories[{index}]", said):
+            said = "must be a category of this detector, too"
     min_score = violations.optional_number(message, "min_score", low=0, high=1, default=0, prefix=prefix)
     most = violations.optional_number(
         message, "max_detections", low=1, high=MOST_DETECTIONS, default=DEFAULT_MAX_DETECTIONS, prefix=prefix
@@ -45,13 +53,19 @@ def read_options(
         "must not be set: this detector's taxonomy has no categories for derived regions",
     )
     return DetectionOptions(
-        models=tuple(message.models),
+        models=tuple(message.models[:MOST_NAMES]),
         min_score=min_score if message.HasField("min_score") else None,
         categories=taxonomy.within(frozenset(message.categories)),
         include_not_for_sale=message.include_not_for_sale,
         max_detections=int(most),
         derive_apparel_regions=message.derive_apparel_regions,
     )
+
+
+def note_unknown_models(options: DetectionOptions, known: Collection[str], field: str, violations: Violations) -> None:
+    """Note models that do not exist: for a request that is refused for something else, else they are NOT_FOUND."""
+    for index, name in enumerate(options.models):
+        violations.check(name in known, f"{field}.models[{index}]", f"must be one of {', '.join(sorted(known))}")
 
 
 def source_of(image: common_pb2.Image, field: str, *, max_pixels: int) -> Source:

@@ -88,11 +88,13 @@ class DetectionOptions(_message.Message):
     """
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the models to ask; default all that the server has. Their findings are fused."""
+        """Names of the models to ask, at most 100; default all that the server has. Their findings are fused."""
 
     @_builtins.property
     def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the categories wanted (ListCategories), each with all categories that are a part of it; default all."""
+        """Ids of the categories wanted (ListCategories), at most 100, each with all categories that are a part of it;
+        default all.
+        """
 
     def __init__(
         self,

@@ -71,7 +71,8 @@ class ObjectDetectorServiceServicer:
 
         Errors:
         - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-        - NOT_FOUND: a model that this detector does not have (ResourceInfo).
+        - NOT_FOUND: a model that this detector does not have (ResourceInfo; the text names the first ten).
+        - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
         - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

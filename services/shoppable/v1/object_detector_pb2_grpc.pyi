@@ -38,7 +38,8 @@ class ObjectDetectorServiceStub:
 
     Errors:
     - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-    - NOT_FOUND: a model that this detector does not have (ResourceInfo).
+    - NOT_FOUND: a model that this detector does not have (ResourceInfo; the text names the first ten).
+    - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
     - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
     """
     StreamDetectObjects: _grpc.StreamStreamMultiCallable[_object_detector_pb2.StreamDetectObjectsRequest, _object_detector_pb2.StreamDetectObjectsResponse]
@@ -68,7 +69,8 @@ class ObjectDetectorServiceAsyncStub(ObjectDetectorServiceStub):
 
     Errors:
     - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-    - NOT_FOUND: a model that this detector does not have (ResourceInfo).
+    - NOT_FOUND: a model that this detector does not have (ResourceInfo; the text names the first ten).
+    - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
     - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
     """
     StreamDetectObjects: _aio.StreamStreamMultiCallable[_object_detector_pb2.StreamDetectObjectsRequest, _object_detector_pb2.StreamDetectObjectsResponse]  # type: ignore[assignment]
@@ -101,7 +103,8 @@ class ObjectDetectorServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-        - NOT_FOUND: a model that this detector does not have (ResourceInfo).
+        - NOT_FOUND: a model that this detector does not have (ResourceInfo; the text names the first ten).
+        - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
         - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
         """
 
