@@ -2,21 +2,26 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from shoppable.detector.concurrency import all_of, in_order
+from shoppable.detector.deriving import with_apparel
 from shoppable.detector.detections import Candidates, Detection, DetectionOptions
-from shoppable.detector.fusion import Findings, fuse
+from shoppable.detector.fusion import Derive, Findings, fuse
 from shoppable.detector.letterbox import Letterbox, Pixels
 from shoppable.detector.ports import DetectionModel, LoadedModel
 from shoppable.detector.suppression import suppress
 from shoppable.detector.taxonomy import Taxonomy
+from shoppable.detector.tensors import Array, to_tensor
 from shoppable.runtime import metrics
 from shoppable.runtime.errors import InvalidRequestError, NotFoundError, ServiceError, UnavailableError, Violation
 
+# Of a caller's unknown names, so that the status stays within what a trailer holds.
+_SHOWN_NAMES, _SHOWN_CHARACTERS = 10, 100
 # Decodes a picture. Blocking; raises InvalidRequestError with what is wrong with it.
 Source = Callable[[], Pixels]
 # What came out for one picture of a stream.
@@ -67,25 +72,27 @@ class DetectionPipeline:
         Raises:
             NotFoundError: There is none.
         """
-        model = self.models.get(name)
-        if model is None:
-            known = ", ".join(sorted(self.models))
-            raise NotFoundError(
-                "detection model", name, f"this detector has no model {name!r}; it has {known}", reason="UNKNOWN_MODEL"
-            )
-        return model
+        self._check_known([name])
+        return self.models[name]
 
     def plan(self, options: DetectionOptions) -> Plan:
         """Choose the models that a caller named, or all.
 
         Raises:
-            NotFoundError: One does not exist.
+            NotFoundError: Some do not exist; the text names the first ten.
         """
+        self._check_known(options.models)
         names = options.models or tuple(self.models)
-        for name in names:
-            self.model(name)
         # Each once, and in our order, whatever the caller's.
         return Plan([model for name, model in self.models.items() if name in names], options)
+
+    def _check_known(self, names: Sequence[str]) -> None:
+        unknown = [name[:_SHOWN_CHARACTERS] for name in dict.fromkeys(names) if name not in self.models]
+        if unknown:
+            said = ", ".join(map(repr, unknown[:_SHOWN_NAMES]))
+            said += f" and {len(unknown) - _SHOWN_NAMES} more" if len(unknown) > _SHOWN_NAMES else ""
+            message = f"this detector has no model {said}; it has {', '.join(sorted(self.models))}"
+            raise NotFoundError("detection model", unknown[0], message, reason="UNKNOWN_MODEL")
 
     async def detect(self, source: Source, plan: Plan) -> tuple[Detection, ...]:
         """Return the detections of one picture.
@@ -99,15 +106,16 @@ class DetectionPipeline:
         try:
             async with self._in_work:
                 loaded = await all_of(*(model.load() for model in plan.models))
-                inputs = await self._prepare(source, loaded)
+                inputs = await self._prepare(source, plan.models, loaded)
                 findings = await all_of(
                     *(
-                        self._find(model, letterbox, image, plan.options)
-                        for model, (letterbox, image) in zip(plan.models, inputs, strict=True)
+                        self._find(model, letterbox, tensor, plan.options)
+                        for model, (letterbox, tensor) in zip(plan.models, inputs, strict=True)
                     )
                 )
             outcome = "ok"
-            return fuse(findings, plan.options, iou=self._fusion_iou)
+            derive = self._deriving(inputs[0][0]) if plan.options.derive_apparel_regions else None
+            return fuse(findings, plan.options, iou=self._fusion_iou, derive=derive)
         except InvalidRequestError:
             outcome = "refused"
             raise
@@ -188,23 +196,37 @@ class DetectionPipeline:
         if failures:
             raise UnavailableError("; ".join(failures), reason="INFERENCE_UNAVAILABLE")
 
-    async def _prepare(self, source: Source, loaded: Sequence[LoadedModel]) -> list[tuple[Letterbox, Pixels]]:
+    async def _prepare(
+        self, source: Source, models: Sequence[DetectionModel], loaded: Sequence[LoadedModel]
+    ) -> list[tuple[Letterbox, Array]]:
         """Read a picture and draw it into the models' inputs, in a thread. Its pixels are gone when this returns."""
+        forms = [model.spec.input for model in models]
 
-        def draw() -> list[tuple[Letterbox, Pixels]]:
+        def draw() -> list[tuple[Letterbox, Array]]:
             pixels = source()
             height, width = pixels.shape[:2]
             boxes = [
-                Letterbox.fit(width, height, input_width=model.input_width, input_height=model.input_height)
-                for model in loaded
+                Letterbox.fit(width, height, input_width=size.input_width, input_height=size.input_height, form=form)
+                for size, form in zip(loaded, forms, strict=True)
             ]
             drawn = {letterbox: letterbox.draw(pixels) for letterbox in dict.fromkeys(boxes)}
-            return [(letterbox, drawn[letterbox]) for letterbox in boxes]
+            return [
+                (letterbox, to_tensor(drawn[letterbox], form)) for letterbox, form in zip(boxes, forms, strict=True)
+            ]
 
         started = time.perf_counter()
         result = await asyncio.get_running_loop().run_in_executor(self._executor, draw)
         metrics.PICTURE_PREPARE_SECONDS.observe(time.perf_counter() - started)
         return result
+
+    def _deriving(self, letterbox: Letterbox) -> Derive:
+        """Return what adds the apparel regions of a picture's people."""
+        return functools.partial(
+            with_apparel,
+            categories=self._taxonomy.derived,
+            width=letterbox.picture_width,
+            height=letterbox.picture_height,
+        )
 
     async def _only_read(self, source: Source) -> tuple[Detection, ...]:
         async with self._in_work:
@@ -212,15 +234,16 @@ class DetectionPipeline:
         return ()
 
     async def _find(
-        self, model: DetectionModel, letterbox: Letterbox, image: Pixels, options: DetectionOptions
+        self, model: DetectionModel, letterbox: Letterbox, tensor: Array, options: DetectionOptions
     ) -> Findings:
         """Ask one model, and return what it found as shares of the picture."""
-        candidates = await model.infer(image)
+        candidates = await model.infer(tensor)
         lowest = model.spec.min_score if options.min_score is None else options.min_score
         candidates = candidates.take(candidates.scores >= lowest)
-        candidates = candidates.take(
-            suppress(candidates.boxes, candidates.scores, candidates.classes, iou=model.spec.nms_iou)
-        )
+        if model.spec.nms:
+            candidates = candidates.take(
+                suppress(candidates.boxes, candidates.scores, candidates.classes, iou=model.spec.nms_iou)
+            )
         boxes, kept = letterbox.clip(letterbox.to_picture(candidates.boxes))
         found = Candidates(boxes, candidates.scores, candidates.classes).take(kept)
         return Findings(model.spec.name, self._taxonomy.sorts(model.spec.name), found)

@@ -2,7 +2,8 @@
 
 Triton loads this file once for each model instance, each in a process of its own. The model's configuration
 names the file (`default_model_filename`) and may set two parameters: `intra_op_threads`, the threads of one
-run, and `images_per_run`, how many images of a request go into one run. It does not batch requests.
+run, and `images_per_run`, how many images of a request go into one run. It does not batch requests. A model with a
+`max_batch_size` of 0 gets its inputs as they come, in one run.
 """
 
 from __future__ import annotations
@@ -48,10 +49,15 @@ class TritonPythonModel:
         except Exception as error:
             raise pb_utils.TritonModelException(f"{self._model}: cannot load {path}: {error}") from error
 
-        (self._input,) = config["input"]
-        self._input_dims = tuple(int(size) for size in self._input["dims"])
-        self._input_type = pb_utils.triton_string_to_numpy(self._input["data_type"])
-        self._output_dims = {output["name"]: tuple(int(size) for size in output["dims"]) for output in config["output"]}
+        self._batches = int(config.get("max_batch_size", 0)) > 0
+        self._inputs = {
+            tensor["name"]: (_dims(tensor), pb_utils.triton_string_to_numpy(tensor["data_type"]))
+            for tensor in config["input"]
+        }
+        self._output_dims = {tensor["name"]: _dims(tensor) for tensor in config["output"]}
+        self._output_types = {
+            tensor["name"]: pb_utils.triton_string_to_numpy(tensor["data_type"]) for tensor in config["output"]
+        }
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answers each request by itself, so that a bad one cannot spoil another's answer.
@@ -70,9 +76,9 @@ class TritonPythonModel:
 
     def _answer(self, request: Any) -> Any:
         try:
-            images = self._images_of(request)
+            inputs = {name: self._input_of(request, name) for name in self._inputs}
             wanted = [name for name in self._output_dims if name in request.requested_output_names()]
-            results = self._run(images, outputs=wanted, request=request)
+            results = self._run(inputs, outputs=wanted, request=request)
         except _RequestError as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), error.status))
         except Exception as error:  # the process must go on with the next request
@@ -84,28 +90,40 @@ class TritonPythonModel:
             [pb_utils.Tensor(name, array) for name, array in zip(wanted, results, strict=True)]
         )
 
-    def _images_of(self, request: Any) -> np.ndarray[Any, Any]:
-        name = self._input["name"]
+    def _input_of(self, request: Any, name: str) -> np.ndarray[Any, Any]:
         tensor = pb_utils.get_input_tensor_by_name(request, name)
         if tensor is None:
             raise _RequestError(f"{self._model}: the input '{name}' is missing")
-        images: np.ndarray[Any, Any] = tensor.as_numpy()
-        if images.dtype != self._input_type:
-            raise _RequestError(f"{self._model}: '{name}' must be {np.dtype(self._input_type)}, got {images.dtype}")
-        if images.ndim != len(self._input_dims) + 1 or images.shape[1:] != self._input_dims:
-            expected = ["N", *self._input_dims]
-            raise _RequestError(f"{self._model}: '{name}' must be {expected}, got {list(images.shape)}")
-        return images
+        array: np.ndarray[Any, Any] = tensor.as_numpy()
+        dims, dtype = self._inputs[name]
+        if array.dtype != dtype:
+            raise _RequestError(f"{self._model}: '{name}' must be {np.dtype(dtype)}, got {array.dtype}")
+        # -1 is a free size.
+        fits = all(wanted in (-1, size) for wanted, size in zip(dims[::-1], array.shape[::-1], strict=False))
+        if array.ndim != len(dims) + self._batches or not fits:
+            expected = ["N", *dims] if self._batches else [*dims]
+            raise _RequestError(f"{self._model}: '{name}' must be {expected}, got {list(array.shape)}")
+        return array
 
-    def _run(self, images: np.ndarray[Any, Any], *, outputs: list[str], request: Any) -> list[np.ndarray[Any, Any]]:
+    def _run(
+        self, inputs: dict[str, np.ndarray[Any, Any]], *, outputs: list[str], request: Any
+    ) -> list[np.ndarray[Any, Any]]:
+        if not self._batches:
+            return self._session.run(outputs, inputs)
+        rows = {len(array) for array in inputs.values()}
+        if len(rows) != 1:
+            raise _RequestError(f"{self._model}: the inputs differ in their batch size")
         parts: list[list[np.ndarray[Any, Any]]] = []
-        for first in range(0, len(images), self._images_per_run):
+        for first in range(0, rows.pop(), self._images_per_run):
             if request.is_cancelled():
                 raise _RequestError(f"{self._model}: cancelled", status="CANCELLED")
-            batch = images[first : first + self._images_per_run]
-            parts.append(self._session.run(outputs, {self._input["name"]: batch}))
+            parts.append(
+                self._session.run(
+                    outputs, {name: array[first : first + self._images_per_run] for name, array in inputs.items()}
+                )
+            )
         if not parts:
-            return [np.empty((0, *self._output_dims[name]), dtype=np.float32) for name in outputs]
+            return [np.empty((0, *self._output_dims[name]), dtype=self._output_types[name]) for name in outputs]
         if len(parts) == 1:
             return parts[0]
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
@@ -125,3 +143,7 @@ def _positive(config: dict[str, Any], *, name: str, default: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise pb_utils.TritonModelException(f"{config['name']}: {name} must be a positive number, not '{text}'")
     return int(text)
+
+
+def _dims(tensor: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(int(size) for size in tensor["dims"])
