@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from shoppable.orchestrator.camera import STILL, Camera
 from shoppable.orchestrator.domain import DetectedFrame, Detection, Frame, Pixels, Segment, View
 from shoppable.orchestrator.tracking import Sighting, Track, Tracker
 from shoppable.orchestrator.views import BestViews, colours, crop, quality
@@ -34,6 +35,7 @@ class Follower:
         read_pixels: Callable[[Frame], Pixels],
     ) -> None:
         self._tracker = Tracker(max_gap_s=max_gap_s)
+        self._camera = Camera()
         self._min_observations = min_observations
         self._views_per_object = views_per_object
         self._read_pixels = read_pixels
@@ -47,13 +49,17 @@ class Follower:
         whole = without_parts(detected.detections)
         sightings: list[Sighting] = []
         crops: list[Pixels] = []
-        if whole:
+        shift = STILL
+        if frame.scene_cut or not (whole or self._tracker.active):
+            self._camera.forget()
+        if whole or self._tracker.active:
             pixels = self._read_pixels(frame)
+            shift = self._camera.shift(pixels)
             crops = [crop(pixels, item.box) for item in whole]
             sightings = [Sighting(item, colours(view)) for item, view in zip(whole, crops, strict=True)]
         if self._latest_s is not None:
             self._interval_s = frame.time_s - self._latest_s
-        step = self._tracker.update(frame.time_s, sightings, scene_cut=frame.scene_cut)
+        step = self._tracker.update(frame.time_s, sightings, scene_cut=frame.scene_cut, shift=shift)
         ended = self._ended(step.ended, cut_s=frame.time_s if frame.scene_cut else None)
         self._latest_s = frame.time_s
         for track, item, view in zip(step.assigned, whole, crops, strict=True):

@@ -16,6 +16,7 @@ from itertools import count
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from shoppable.orchestrator.camera import STILL, Shift
 from shoppable.orchestrator.domain import Box, Detection, Observation, Vector
 
 # Shares of the likeness; they add up to 1.
@@ -42,7 +43,8 @@ class Track:
     track_id: int
     colours: Vector
     observations: list[Observation] = field(default_factory=list)
-    velocity: tuple[float, float] = (0.0, 0.0)  # of the centre, frame widths and heights a second
+    velocity: tuple[float, float] = (0.0, 0.0)  # of the centre in the scene, frame widths and heights a second
+    _drift: tuple[float, float] = (0.0, 0.0)  # by which the camera moved the picture since the latest sighting
     _votes: dict[str, float] = field(default_factory=dict)  # summed scores by category
 
     @property
@@ -58,9 +60,16 @@ class Track:
     def predict(self, time_s: float) -> Box:
         """Return where the object should be at a time, at its last size and steady speed."""
         elapsed = time_s - self.last.time_s
-        dx, dy = self.velocity[0] * elapsed, self.velocity[1] * elapsed
-        box = self.last.box
-        return Box(box.left + dx, box.top + dy, box.right + dx, box.bottom + dy)
+        dx, dy = self.velocity[0] * elapsed + self._drift[0], self.velocity[1] * elapsed + self._drift[1]
+        return _moved(self.last.box, dx, dy)
+
+    def stay(self) -> Box:
+        """Return where the object should be if it stood still in the scene."""
+        return _moved(self.last.box, *self._drift)
+
+    def shift(self, dx: float, dy: float) -> None:
+        """Take in that the camera moved the picture, in frame widths and heights."""
+        self._drift = self._drift[0] + dx, self._drift[1] + dy
 
     def add(self, time_s: float, sighting: Sighting) -> None:
         """Take in a sighting."""
@@ -68,7 +77,7 @@ class Track:
         self._votes[detection.category] = self._votes.get(detection.category, 0.0) + detection.score
         if self.observations and time_s > self.last.time_s:
             elapsed = time_s - self.last.time_s
-            (old_x, old_y), (new_x, new_y) = _centre(self.last.box), _centre(detection.box)
+            (old_x, old_y), (new_x, new_y) = _centre(self.stay()), _centre(detection.box)
             keep = _VELOCITY_MEMORY if len(self.observations) > 1 else 0.0
             self.velocity = (
                 keep * self.velocity[0] + (1 - keep) * (new_x - old_x) / elapsed,
@@ -76,6 +85,7 @@ class Track:
             )
             mixed = _COLOUR_MEMORY * self.colours + (1 - _COLOUR_MEMORY) * sighting.colours
             self.colours = mixed / max(float(np.linalg.norm(mixed)), 1e-9)
+        self._drift = (0.0, 0.0)
         self.observations.append(Observation(time_s, detection.box, detection.score, detection.label))
 
 
@@ -103,9 +113,13 @@ class Tracker:
         """The tracks that have not ended."""
         return self._active
 
-    def update(self, time_s: float, sightings: Sequence[Sighting], *, scene_cut: bool) -> Step:
-        """Take in a frame. A cut ends all tracks before it."""
+    def update(
+        self, time_s: float, sightings: Sequence[Sighting], *, scene_cut: bool, shift: Shift = STILL
+    ) -> Step:
+        """Take in a frame. A cut ends all tracks before it. `shift` is by how much the camera moved the picture."""
         ended = self.finish() if scene_cut else self._end_unseen(time_s)
+        for track in self._active:
+            track.shift(*shift)
         assigned: list[Track | None] = [None] * len(sightings)
         for likeness in (_likeness, _likeness_under_another_name):
             free = [track for track in self._active if not any(track is taken for taken in assigned)]
@@ -173,7 +187,7 @@ def _likeness(track: Track, sighting: Sighting, time_s: float) -> float:
     closeness = max(0.0, 1.0 - math.hypot(dx - px, dy - py) / max(reach, 1e-9))
     if closeness == 0.0:  # further than its own diagonal from where it should be
         return 0.0
-    overlap = max(predicted.iou(detection.box), track.last.box.iou(detection.box))
+    overlap = max(predicted.iou(detection.box), track.stay().iou(detection.box))
     colour = float(track.colours @ sighting.colours)
     return _OVERLAP * overlap + _CLOSENESS * closeness + _COLOUR * colour
 
@@ -181,9 +195,13 @@ def _likeness(track: Track, sighting: Sighting, time_s: float) -> float:
 def _likeness_under_another_name(track: Track, sighting: Sighting, time_s: float) -> float:
     """Return how well a sighting of another category stands at a track's place, 0..1; 0 if it does not."""
     box = sighting.detection.box
-    overlap = max(track.predict(time_s).iou(box), track.last.box.iou(box))
+    overlap = max(track.predict(time_s).iou(box), track.stay().iou(box))
     return overlap if overlap >= _SAME_PLACE else 0.0
 
 
 def _centre(box: Box) -> tuple[float, float]:
     return (box.left + box.right) / 2, (box.top + box.bottom) / 2
+
+
+def _moved(box: Box, dx: float, dy: float) -> Box:
+    return Box(box.left + dx, box.top + dy, box.right + dx, box.bottom + dy)
