@@ -168,6 +168,16 @@ SCENES = (
         cuts=(3, 5.5),
     ),
     Scene(
+        "alike across cuts",
+        9,
+        [
+            *(Actor("mug-teal", 0.24, lambda t, x=x: None if 3 <= t < 5.5 else (x, 0.6)) for x in (0.2, 0.45, 0.7)),
+            Actor("laptop-rose-13", 0.5, during(3, 5.5, still(0.5, 0.5))),
+        ],
+        camera=lambda t: Camera(0.05, 0.08) if t >= 5.5 else Camera(),
+        cuts=(3, 5.5),
+    ),
+    Scene(
         "zoom",
         9,
         [

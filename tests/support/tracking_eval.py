@@ -57,9 +57,7 @@ def noisy(shots: Sequence[Shot], seed: int) -> list[DetectedFrame]:
     return frames
 
 
-def _noisy_thing(
-    thing: TrueThing, kinds: Sequence[tuple[str, str]], chance: np.random.Generator
-) -> Detection | None:
+def _noisy_thing(thing: TrueThing, kinds: Sequence[tuple[str, str]], chance: np.random.Generator) -> Detection | None:
     seen = thing.visibility
     if chance.random() > np.interp(seen, [0.2, 0.4, 0.8], [0.0, 0.6, 0.96]):
         return None

@@ -1,5 +1,6 @@
 """What the orchestrator speaks of. Times are seconds from the video's start; boxes are normalised to 0..1."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -33,6 +34,16 @@ class Box(NamedTuple):
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
         return max(0.0, width) * max(0.0, height)
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Its middle."""
+        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
+
+    def distance(self, other: "Box") -> float:
+        """Return how far the middles are from each other, in frame widths and heights, 0..1.42."""
+        (x, y), (other_x, other_y) = self.centre, other.centre
+        return math.hypot(other_x - x, other_y - y)
 
     def iou(self, other: "Box") -> float:
         """Return intersection over union, 0..1."""

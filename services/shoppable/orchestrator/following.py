@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from shoppable.orchestrator.camera import STILL, Camera
-from shoppable.orchestrator.domain import DetectedFrame, Detection, Frame, Pixels, Segment, View
+from shoppable.orchestrator.domain import DetectedFrame, Detection, Frame, Pixels, Segment, Vector, View
 from shoppable.orchestrator.tracking import Sighting, Track, Tracker
 from shoppable.orchestrator.views import BestViews, colours, crop, quality
 
@@ -21,6 +22,11 @@ class EndedTrack:
     track: Track
     segment: Segment
     views: Sequence[View]
+
+    @cached_property
+    def looks(self) -> Sequence[Vector]:
+        """The colours of its views."""
+        return tuple(colours(view.crop) for view in self.views)
 
 
 class Follower:

@@ -20,6 +20,8 @@ from shoppable.v1 import product_matcher_pb2
 _SAME_EMBEDDING = 0.80
 _SAME_COLOURS = 0.92
 _SAME_PLACE_BONUS = 0.1  # at full overlap: a thing that was covered for a while is where it was
+_BARELY = 1e-6  # the same product by the matcher's word alone, far from where it was and hardly alike
+_NEAR_BONUS = 0.2  # for things alike enough, which of them it is: less for each frame's width or height between them
 
 
 @dataclass(frozen=True)
@@ -122,16 +124,24 @@ class Identities:
         nearest = min(candidate.tracks, key=lambda item: abs(item.segment.end_s - matched.segment.start_s))
         if matched.segment.start_s - nearest.segment.end_s > self._window_s:
             return 0.0
-        bonus = _SAME_PLACE_BONUS * nearest.track.last.box.iou(matched.track.observations[0].box)
         verdict = _by_products(candidate, matched)
         if verdict is False:
             return 0.0
+        place, back = nearest.track.last.box, matched.track.observations[0].box
+        likeness = _looks(candidate, nearest, matched) + _SAME_PLACE_BONUS * place.iou(back)
+        if not verdict and likeness <= 0:
+            return 0.0
         # Of several things that are the same product, the one that looks most alike and stood nearest.
-        sure = 1.0 if verdict else 0.0
-        embeddings = _mean(candidate.embeddings()), _mean(matched.match.embeddings if matched.match else ())
-        if embeddings[0] is not None and embeddings[1] is not None:
-            return sure + float(embeddings[0] @ embeddings[1]) + bonus - _SAME_EMBEDDING
-        return sure + float(nearest.track.colours @ matched.track.colours) + bonus - _SAME_COLOURS
+        return max(1.0 + likeness + _NEAR_BONUS * (1 - place.distance(back)), _BARELY)
+
+
+def _looks(candidate: TrackedObject, nearest: MatchedTrack, matched: MatchedTrack) -> float:
+    """Return by how much two things look more alike than they must to be one."""
+    before, now = _mean(candidate.embeddings()), _mean(matched.match.embeddings if matched.match else ())
+    if before is not None and now is not None:
+        return float(before @ now) - _SAME_EMBEDDING
+    # One good look at each is enough: others may show what stands before them.
+    return max(float(one @ other) for one in nearest.ended.looks for other in matched.ended.looks) - _SAME_COLOURS
 
 
 def _by_products(candidate: TrackedObject, matched: MatchedTrack) -> bool | None:

@@ -77,7 +77,7 @@ class Track:
         self._votes[detection.category] = self._votes.get(detection.category, 0.0) + detection.score
         if self.observations and time_s > self.last.time_s:
             elapsed = time_s - self.last.time_s
-            (old_x, old_y), (new_x, new_y) = _centre(self.stay()), _centre(detection.box)
+            (old_x, old_y), (new_x, new_y) = self.stay().centre, detection.box.centre
             keep = _VELOCITY_MEMORY if len(self.observations) > 1 else 0.0
             self.velocity = (
                 keep * self.velocity[0] + (1 - keep) * (new_x - old_x) / elapsed,
@@ -113,9 +113,7 @@ class Tracker:
         """The tracks that have not ended."""
         return self._active
 
-    def update(
-        self, time_s: float, sightings: Sequence[Sighting], *, scene_cut: bool, shift: Shift = STILL
-    ) -> Step:
+    def update(self, time_s: float, sightings: Sequence[Sighting], *, scene_cut: bool, shift: Shift = STILL) -> Step:
         """Take in a frame. A cut ends all tracks before it. `shift` is by how much the camera moved the picture."""
         ended = self.finish() if scene_cut else self._end_unseen(time_s)
         for track in self._active:
@@ -182,9 +180,8 @@ def _likeness(track: Track, sighting: Sighting, time_s: float) -> float:
     if not 1 / _MAX_SIZE_RATIO <= ratio <= _MAX_SIZE_RATIO:
         return 0.0
     predicted = track.predict(time_s)
-    (px, py), (dx, dy) = _centre(predicted), _centre(detection.box)
     reach = math.hypot(predicted.right - predicted.left, predicted.bottom - predicted.top)
-    closeness = max(0.0, 1.0 - math.hypot(dx - px, dy - py) / max(reach, 1e-9))
+    closeness = max(0.0, 1.0 - predicted.distance(detection.box) / max(reach, 1e-9))
     if closeness == 0.0:  # further than its own diagonal from where it should be
         return 0.0
     overlap = max(predicted.iou(detection.box), track.stay().iou(detection.box))
@@ -197,10 +194,6 @@ def _likeness_under_another_name(track: Track, sighting: Sighting, time_s: float
     box = sighting.detection.box
     overlap = max(track.predict(time_s).iou(box), track.stay().iou(box))
     return overlap if overlap >= _SAME_PLACE else 0.0
-
-
-def _centre(box: Box) -> tuple[float, float]:
-    return (box.left + box.right) / 2, (box.top + box.bottom) / 2
 
 
 def _moved(box: Box, dx: float, dy: float) -> Box:
