@@ -136,6 +136,13 @@ class MatchOutcome:
         """Name of the first product if it is a MATCH."""
         return self.products[0].product.name if self.products and self.decision is Decision.MATCH else None
 
+    @property
+    def confidence(self) -> float | None:
+        """Probability that the first product is right, 0 without one; None if the matching failed."""
+        if self.failure is not None:
+            return None
+        return self.products[0].confidence if self.products else 0.0
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -172,6 +179,8 @@ class Options:
     matching: MatchOptions | None = None  # None: objects are found and not matched
     thumbnails: bool = True
     provisional: bool = False
+    box_tolerance: float = 0.01  # share of the frame, see `thinning`
+    min_object_confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +192,7 @@ class FoundObject:
     category: str
     detection_score: float
     segments: Sequence[Segment]
-    observations: Sequence[Observation]
+    observations: Sequence[Observation]  # those that are kept: between them lie straight lines
     best_view: View
     match: MatchOutcome | None
     final: bool
@@ -226,6 +235,7 @@ class Summary:
     elapsed_s: float
     stages: Sequence[StageTiming]
     failures: Sequence[status_pb2.Status] = field(default=())
+    objects_left_out: int = 0
 
 
 Event = common_pb2.VideoInfo | Progress | FoundObject | Summary

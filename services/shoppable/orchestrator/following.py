@@ -1,5 +1,6 @@
 """Follows the objects of one video: detections of a frame in, tracks with their best views out."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from shoppable.orchestrator.views import BestViews, colours, crop, quality
 # is seen as a vase.
 _PART_INSIDE = 0.85
 _PART_SIZE = 0.6  # of the larger's area; a thing as large as the whole is no part
+_MAX_SIGHTINGS = 100  # of a frame, the surest
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class EndedTrack:
     track: Track
     segment: Segment
     views: Sequence[View]
+    by_cut: bool = False  # whether a cut ended it
 
     @cached_property
     def looks(self) -> Sequence[Vector]:
@@ -39,8 +42,10 @@ class Follower:
         min_observations: int,
         views_per_object: int,
         read_pixels: Callable[[Frame], Pixels],
+        box_tolerance: float = 0.0,
     ) -> None:
-        self._tracker = Tracker(max_gap_s=max_gap_s)
+        self._tracker = Tracker(max_gap_s=max_gap_s, tolerance=box_tolerance)
+        self._max_gap_s = max_gap_s
         self._camera = Camera()
         self._min_observations = min_observations
         self._views_per_object = views_per_object
@@ -50,9 +55,13 @@ class Follower:
         self._interval_s = 0.0  # between the two latest frames
 
     def take(self, detected: DetectedFrame) -> list[EndedTrack]:
-        """Take in a frame and return the tracks that ended before it."""
+        """Take in a frame and return the tracks that ended before it. A frame that is not later says nothing new."""
         frame = detected.frame
-        whole = without_parts(detected.detections)
+        if self._latest_s is not None and frame.time_s <= self._latest_s:
+            return []
+        # What is followed costs time by the square of its number; who shows us more than this shows noise.
+        strongest = sorted(detected.detections, key=lambda item: -item.score)[:_MAX_SIGHTINGS]
+        whole = without_parts(strongest)
         sightings: list[Sighting] = []
         crops: list[Pixels] = []
         shift = STILL
@@ -82,20 +91,27 @@ class Follower:
 
     def followed_since(self, category: str) -> float | None:
         """Return the earliest start of the tracks of a category that have not ended, or None."""
-        starts = [track.observations[0].time_s for track in self._tracker.active if track.category == category]
+        starts = [track.first.time_s for track in self._tracker.active if track.category == category]
         return min(starts, default=None)
 
     def _ended(self, tracks: Sequence[Track], *, cut_s: float | None) -> list[EndedTrack]:
         ended = []
         for track in tracks:
             views = self._views.pop(track.track_id).best_first()
-            if len(track.observations) < self._min_observations:
+            if track.seen < self._min_observations:
                 continue  # a detector's flicker
-            end_s = track.last.time_s + self._interval_s
-            segment = Segment(track.observations[0].time_s, end_s if cut_s is None else min(end_s, cut_s))
-            ended.append(EndedTrack(track, segment, views))
+            segment = Segment(track.first.time_s, self._end_s(track, cut_s))
+            ended.append(EndedTrack(track, segment, views, by_cut=cut_s is not None and segment.end_s == cut_s))
         # Who came first is joined to what was there before first.
         return sorted(ended, key=lambda item: item.segment.start_s)
+
+    def _end_s(self, track: Track, cut_s: float | None) -> float:
+        """Return when a track was over: at the first frame without it, but not long after the last that has it."""
+        seen_s = track.last.time_s
+        next_s = track.unseen_from if track.unseen_from is not None else cut_s
+        if next_s is None:
+            next_s = seen_s + self._interval_s
+        return min(next_s, max(seen_s + self._max_gap_s, math.nextafter(seen_s, math.inf)))
 
 
 def without_parts(detections: Sequence[Detection]) -> list[Detection]:

@@ -65,6 +65,7 @@ class Annotation:
             min_observations=settings.min_observations,
             views_per_object=settings.views_per_object,
             read_pixels=_pixels,
+            box_tolerance=options.box_tolerance,
         )
         self._identities = Identities(reentry_window_s=settings.reentry_window_s)
         self._in_match: deque[tuple[EndedTrack, asyncio.Task[MatchOutcome | None]]] = deque()
@@ -75,6 +76,8 @@ class Annotation:
         self._failures: dict[tuple[str, str], status_pb2.Status] = {}
         self._objects = 0
         self._unmatched = 0
+        self._left_out = 0
+        self._told: set[str] = set()  # ids of objects that were told as provisional and are not final
         self._searched: MatchOutcome | None = None
 
     async def run(self, source: common_pb2.VideoSource, chunks: AsyncIterable[bytes]) -> AsyncGenerator[Event, None]:
@@ -155,8 +158,8 @@ class Annotation:
             self._start_match(ended)
         async for found in self._collect(block_above=4 * self._settings.matches_in_flight):
             yield found
-        for item in self._identities.close(detected.frame.time_s, self._unsettled_since):
-            yield await self._found(item, final=True)
+        async for found in self._settle(self._identities.close(detected.frame.time_s, self._unsettled_since)):
+            yield found
 
     async def _finish(self) -> AsyncGenerator[FoundObject, None]:
         """Settle all that is left at the end of the video."""
@@ -164,8 +167,8 @@ class Annotation:
             self._start_match(ended)
         async for found in self._collect(block_above=0):
             yield found
-        for item in self._identities.close_all():
-            yield await self._found(item, final=True)
+        async for found in self._settle(self._identities.close_all()):
+            yield found
 
     def _start_match(self, ended: EndedTrack) -> None:
         self._in_match.append((ended, asyncio.create_task(self._match(ended), name="match")))
@@ -192,7 +195,25 @@ class Annotation:
             self._in_match.popleft()
             item = self._identities.add(MatchedTrack(ended, match))
             if self._options.provisional:
-                yield await self._found(item, final=False)
+                found = await self._found(item, final=False)
+                if self._is_sure(found.match):
+                    self._told.add(found.object_id)
+                    yield found
+
+    async def _settle(self, items: Sequence[TrackedObject]) -> AsyncGenerator[FoundObject, None]:
+        """Yield objects that are final, without those that the caller finds too unsure."""
+        for item in items:
+            found = await self._found(item, final=True)
+            if self._is_sure(found.match) or found.object_id in self._told:
+                self._told.discard(found.object_id)
+                self._objects += 1
+                yield found
+            else:
+                self._left_out += 1
+
+    def _is_sure(self, match: MatchOutcome | None) -> bool:
+        floor = self._options.min_object_confidence
+        return floor is None or (match is not None and match.confidence is not None and match.confidence >= floor)
 
     def _unsettled_since(self, category: str) -> float | None:
         """Return the earliest start of a category's tracks that have not been joined to an object."""
@@ -202,9 +223,7 @@ class Annotation:
 
     async def _found(self, item: TrackedObject, *, final: bool) -> FoundObject:
         match = await self._object_match(item)
-        observations = item.observations()
         if final:
-            self._objects += 1
             self._unmatched += bool(match and match.failure)
             decision = match.decision.name if match and match.decision else "NONE"
             metrics.OBJECTS_FOUND.labels(decision).inc()
@@ -212,9 +231,9 @@ class Annotation:
             object_id=item.object_id,
             label=item.label(),
             category=item.category,
-            detection_score=sum(seen.score for seen in observations) / len(observations),
-            segments=[matched.segment for matched in item.tracks],
-            observations=observations,
+            detection_score=item.detection_score,
+            segments=item.segments(self._settings.max_gap_s),
+            observations=item.observations(),
             best_view=item.best_view(),
             match=match,
             final=final,
@@ -273,6 +292,7 @@ class Annotation:
             elapsed_s=elapsed_s,
             stages=[clock.timing() for clock in (self._decoding, self._detecting, self._matching)],
             failures=tuple(self._failures.values()),
+            objects_left_out=self._left_out,
         )
 
     async def _cancel_matches(self) -> None:

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any
 
 from shoppable.orchestrator import convert
 from shoppable.orchestrator.domain import Options
 from shoppable.orchestrator.pipeline import Annotation, Stages
+from shoppable.orchestrator.products import FoundProducts
 from shoppable.orchestrator.settings import OrchestratorSettings
 from shoppable.runtime.errors import InvalidRequestError, Violation
 from shoppable.runtime.validation import Violations
@@ -41,6 +42,8 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         del response.objects[:]
         response.objects.extend(chosen)
         response.summary.objects = len(chosen)
+        del response.summary.found_products[:]
+        response.summary.found_products.extend(_products(chosen))
         return response
 
     async def StreamAnnotateVideo(  # noqa: N802  # gRPC's name
@@ -69,9 +72,22 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self, source: common_pb2.VideoSource, chunks: AsyncIterator[bytes], options: Options
     ) -> AsyncGenerator[orchestrator_pb2.StreamAnnotateVideoResponse, None]:
         annotation = Annotation(self._stages, self._settings, options)
+        products = FoundProducts()
         async with contextlib.aclosing(annotation.run(source, chunks)) as events:
             async for event in events:
-                yield await asyncio.to_thread(convert.write_event, event, self._settings, options)
+                message = await asyncio.to_thread(convert.write_event, event, self._settings, options)
+                if message.object.final:
+                    products.add(message.object)
+                elif message.WhichOneof("response") == "summary":
+                    message.summary.found_products.extend(products.listed())
+                yield message
+
+
+def _products(objects: Iterable[orchestrator_pb2.ShoppableObject]) -> list[orchestrator_pb2.FoundProduct]:
+    products = FoundProducts()
+    for item in objects:
+        products.add(item)
+    return products.listed()
 
 
 async def _chunks(requests: AsyncIterator[orchestrator_pb2.StreamAnnotateVideoRequest]) -> AsyncIterator[bytes]:

@@ -9,8 +9,9 @@ This file knows nothing of pictures but the small colour vectors that come with 
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
@@ -18,14 +19,16 @@ from scipy.optimize import linear_sum_assignment
 
 from shoppable.orchestrator.camera import STILL, Shift
 from shoppable.orchestrator.domain import Box, Detection, Observation, Vector
+from shoppable.orchestrator.thinning import ThinnedBoxes
 
 # Shares of the likeness; they add up to 1.
 _OVERLAP, _CLOSENESS, _COLOUR = 0.5, 0.2, 0.3
 _MIN_LIKENESS = 0.35
 _MAX_SIZE_RATIO = 3.0  # between two sightings; beyond, it is another thing
 _SAME_PLACE = 0.7  # overlap from which things of two categories are one under two names
-_VELOCITY_MEMORY = 0.5  # share of the old velocity that is kept at each sighting
+_VELOCITY_MEMORY = 0.7  # share of the old velocity that is kept at each sighting
 _COLOUR_MEMORY = 0.8
+_MAX_ACTIVE = 200  # tracks followed at a time; what was not seen for longest is given up first
 
 
 @dataclass(frozen=True)
@@ -36,26 +39,32 @@ class Sighting:
     colours: Vector
 
 
-@dataclass
 class Track:
-    """An object that is being followed, or was."""
+    """An object that is being followed, or was, from its first sighting on. `tolerance`: see `ThinnedBoxes`."""
 
-    track_id: int
-    colours: Vector
-    observations: list[Observation] = field(default_factory=list)
-    velocity: tuple[float, float] = (0.0, 0.0)  # of the centre in the scene, frame widths and heights a second
-    _drift: tuple[float, float] = (0.0, 0.0)  # by which the camera moved the picture since the latest sighting
-    _votes: dict[str, float] = field(default_factory=dict)  # summed scores by category
+    def __init__(self, track_id: int, time_s: float, sighting: Sighting, *, tolerance: float = 0.0) -> None:
+        self.track_id = track_id
+        self.colours = sighting.colours
+        self.velocity = (0.0, 0.0)  # of the centre in the scene, frame widths and heights a second
+        self.seen = 0  # sightings, also those whose boxes are not kept
+        self.score_sum = 0.0
+        self.unseen_from: float | None = None  # time of the first frame since the latest sighting
+        self.label_votes: defaultdict[str, float] = defaultdict(float)  # summed scores
+        self._category_votes: defaultdict[str, float] = defaultdict(float)
+        self._drift = (0.0, 0.0)  # by which the camera moved the picture since the latest sighting
+        self._boxes = ThinnedBoxes(tolerance)
+        self.first = self.last = _observation(time_s, sighting.detection)
+        self._take(self.last, sighting.detection.category)
 
     @property
     def category(self) -> str:
         """The category of which the detector was surest and most often sure."""
-        return max(self._votes, key=lambda category: self._votes[category])
+        return max(self._category_votes, key=lambda category: self._category_votes[category])
 
     @property
-    def last(self) -> Observation:
-        """The latest sighting."""
-        return self.observations[-1]
+    def observations(self) -> Sequence[Observation]:
+        """The sightings that are kept, in order of time: between them the object moved in straight lines."""
+        return self._boxes.boxes()
 
     def predict(self, time_s: float) -> Box:
         """Return where the object should be at a time, at its last size and steady speed."""
@@ -72,21 +81,26 @@ class Track:
         self._drift = self._drift[0] + dx, self._drift[1] + dy
 
     def add(self, time_s: float, sighting: Sighting) -> None:
-        """Take in a sighting."""
-        detection = sighting.detection
-        self._votes[detection.category] = self._votes.get(detection.category, 0.0) + detection.score
-        if self.observations and time_s > self.last.time_s:
-            elapsed = time_s - self.last.time_s
-            (old_x, old_y), (new_x, new_y) = self.stay().centre, detection.box.centre
-            keep = _VELOCITY_MEMORY if len(self.observations) > 1 else 0.0
-            self.velocity = (
-                keep * self.velocity[0] + (1 - keep) * (new_x - old_x) / elapsed,
-                keep * self.velocity[1] + (1 - keep) * (new_y - old_y) / elapsed,
-            )
-            mixed = _COLOUR_MEMORY * self.colours + (1 - _COLOUR_MEMORY) * sighting.colours
-            self.colours = mixed / max(float(np.linalg.norm(mixed)), 1e-9)
-        self._drift = (0.0, 0.0)
-        self.observations.append(Observation(time_s, detection.box, detection.score, detection.label))
+        """Take in a sighting that is later than all before."""
+        elapsed = time_s - self.last.time_s
+        (old_x, old_y), (new_x, new_y) = self.stay().centre, sighting.detection.box.centre
+        keep = _VELOCITY_MEMORY if self.seen > 1 else 0.0
+        self.velocity = (
+            keep * self.velocity[0] + (1 - keep) * (new_x - old_x) / elapsed,
+            keep * self.velocity[1] + (1 - keep) * (new_y - old_y) / elapsed,
+        )
+        mixed = _COLOUR_MEMORY * self.colours + (1 - _COLOUR_MEMORY) * sighting.colours
+        self.colours = mixed / max(float(np.linalg.norm(mixed)), 1e-9)
+        self._drift, self.unseen_from = (0.0, 0.0), None
+        self.last = _observation(time_s, sighting.detection)
+        self._take(self.last, sighting.detection.category)
+
+    def _take(self, seen: Observation, category: str) -> None:
+        self._boxes.add(seen)
+        self.seen += 1
+        self.score_sum += seen.score
+        self.label_votes[seen.label] += seen.score
+        self._category_votes[category] += seen.score
 
 
 @dataclass(frozen=True)
@@ -103,8 +117,9 @@ class Step:
 class Tracker:
     """Follows the objects of one video. Feed frames in order of time."""
 
-    def __init__(self, *, max_gap_s: float) -> None:
+    def __init__(self, *, max_gap_s: float, tolerance: float = 0.0) -> None:
         self._max_gap_s = max_gap_s
+        self._tolerance = tolerance
         self._active: list[Track] = []
         self._ids = count(1)
 
@@ -127,10 +142,12 @@ class Tracker:
                 assigned[index] = track
         for index in sorted(range(len(sightings)), key=lambda index: -sightings[index].detection.score):
             if assigned[index] is None and not _is_named_already(sightings, assigned, index):
-                track = Track(next(self._ids), sightings[index].colours)
-                track.add(time_s, sightings[index])
+                track = Track(next(self._ids), time_s, sightings[index], tolerance=self._tolerance)
                 self._active.append(track)
                 assigned[index] = track
+        for track in self._active:
+            if track.unseen_from is None and not any(track is taken for taken in assigned):
+                track.unseen_from = time_s
         return Step(assigned, ended)
 
     def finish(self) -> list[Track]:
@@ -139,9 +156,15 @@ class Tracker:
         return ended
 
     def _end_unseen(self, time_s: float) -> list[Track]:
-        ended = [track for track in self._active if time_s - track.last.time_s > self._max_gap_s]
-        self._active = [track for track in self._active if time_s - track.last.time_s <= self._max_gap_s]
+        """End what was missed in a frame and is gone for too long. Where frames are far apart, none is missed."""
+        latest_first = sorted(self._active, key=lambda track: -track.last.time_s)
+        ended = [track for track in latest_first[:_MAX_ACTIVE] if self._is_gone(track, time_s)]
+        ended += latest_first[_MAX_ACTIVE:]
+        self._active = [track for track in self._active if not any(track is other for other in ended)]
         return ended
+
+    def _is_gone(self, track: Track, time_s: float) -> bool:
+        return track.unseen_from is not None and time_s - track.last.time_s > self._max_gap_s
 
 
 def _is_named_already(sightings: Sequence[Sighting], assigned: Sequence[Track | None], index: int) -> bool:
@@ -194,6 +217,10 @@ def _likeness_under_another_name(track: Track, sighting: Sighting, time_s: float
     box = sighting.detection.box
     overlap = max(track.predict(time_s).iou(box), track.stay().iou(box))
     return overlap if overlap >= _SAME_PLACE else 0.0
+
+
+def _observation(time_s: float, detection: Detection) -> Observation:
+    return Observation(time_s, detection.box, detection.score, detection.label)
 
 
 def _moved(box: Box, dx: float, dy: float) -> Box:
