@@ -1,31 +1,24 @@
 """Links detections of successive frames into tracks: one track is one object in one unbroken span of time.
 
 Sightings are assigned to tracks so that their likeness is greatest in sum (the Hungarian method, as in SORT: Bewley et
-al., ICIP 2016). Likeness adds overlap with the predicted box, closeness, and colour, since at five frames a second a
-moving object may no longer overlap its own last box. What a detector calls now a bottle and now a vase, at one place,
-is one object.
+al., ICIP 2016). What a detector calls now a bottle and now a vase, at one place, is one object.
 
 This file knows nothing of pictures but the small colour vectors that come with detections.
 """
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from shoppable.orchestrator import likeness
 from shoppable.orchestrator.camera import STILL, Shift
 from shoppable.orchestrator.domain import Box, Detection, Observation, Vector
 from shoppable.orchestrator.thinning import ThinnedBoxes
 
-# Shares of the likeness; they add up to 1.
-_OVERLAP, _CLOSENESS, _COLOUR = 0.5, 0.2, 0.3
-_MIN_LIKENESS = 0.35
-_MAX_SIZE_RATIO = 3.0  # between two sightings; beyond, it is another thing
-_SAME_PLACE = 0.7  # overlap from which things of two categories are one under two names
 _VELOCITY_MEMORY = 0.7  # share of the old velocity that is kept at each sighting
 _COLOUR_MEMORY = 0.8
 _MAX_ACTIVE = 200  # tracks followed at a time; what was not seen for longest is given up first
@@ -134,20 +127,24 @@ class Tracker:
         for track in self._active:
             track.shift(*shift)
         assigned: list[Track | None] = [None] * len(sightings)
-        for likeness in (_likeness, _likeness_under_another_name):
-            free = [track for track in self._active if not any(track is taken for taken in assigned)]
+        free = list(self._active)
+        for compare in (_continued, _renamed):
             left = [index for index, track in enumerate(assigned) if track is None]
-            for track, index in _associate(free, [(i, sightings[i]) for i in left], time_s, likeness):
-                track.add(time_s, sightings[index])
-                assigned[index] = track
+            if not free or not left:
+                break
+            alike = compare(free, [sightings[index] for index in left], time_s)
+            for row, column in zip(*linear_sum_assignment(alike, maximize=True), strict=True):
+                if alike[row, column] > 0:
+                    free[row].add(time_s, sightings[left[column]])
+                    assigned[left[column]] = free[row]
+            free = [track for track in free if track.last.time_s < time_s]
+        for track in free:
+            track.unseen_from = time_s if track.unseen_from is None else track.unseen_from
         for index in sorted(range(len(sightings)), key=lambda index: -sightings[index].detection.score):
             if assigned[index] is None and not _is_named_already(sightings, assigned, index):
                 track = Track(next(self._ids), time_s, sightings[index], tolerance=self._tolerance)
                 self._active.append(track)
                 assigned[index] = track
-        for track in self._active:
-            if track.unseen_from is None and not any(track is taken for taken in assigned):
-                track.unseen_from = time_s
         return Step(assigned, ended)
 
     def finish(self) -> list[Track]:
@@ -171,52 +168,32 @@ def _is_named_already(sightings: Sequence[Sighting], assigned: Sequence[Track | 
     """Return whether a sighting is that of a thing which this frame already has under another name."""
     box = sightings[index].detection.box
     return any(
-        track is not None and sighting.detection.box.iou(box) >= _SAME_PLACE
+        track is not None and sighting.detection.box.iou(box) >= likeness.SAME_PLACE
         for track, sighting in zip(assigned, sightings, strict=True)
     )
 
 
-def _associate(
-    tracks: Sequence[Track],
-    sightings: Sequence[tuple[int, Sighting]],
-    time_s: float,
-    likeness_of: Callable[[Track, Sighting, float], float],
-) -> list[tuple[Track, int]]:
-    """Return the pairs of tracks and sightings' indices that are most alike in sum."""
-    if not tracks or not sightings:
-        return []
-    likeness = np.array([[likeness_of(track, item, time_s) for _, item in sightings] for track in tracks])
-    rows, columns = linear_sum_assignment(likeness, maximize=True)
-    return [
-        (tracks[row], sightings[column][0])
-        for row, column in zip(rows, columns, strict=True)
-        if likeness[row, column] >= _MIN_LIKENESS
-    ]
+def _continued(tracks: Sequence[Track], sightings: Sequence[Sighting], time_s: float) -> likeness.Matrix:
+    predicted, still, seen = _boxes(tracks, sightings, time_s)
+    colours = np.stack([track.colours for track in tracks]) @ np.stack([item.colours for item in sightings]).T
+    categories = np.array([track.category for track in tracks])
+    same_category = categories[:, None] == np.array([item.detection.category for item in sightings])[None, :]
+    return likeness.as_continued(predicted, still, seen, colours, same_category)
 
 
-def _likeness(track: Track, sighting: Sighting, time_s: float) -> float:
-    """Return how well a sighting continues a track, 0..1; 0 if it cannot."""
-    detection = sighting.detection
-    if detection.category != track.category:
-        return 0.0
-    ratio = detection.box.area / max(track.last.box.area, 1e-9)
-    if not 1 / _MAX_SIZE_RATIO <= ratio <= _MAX_SIZE_RATIO:
-        return 0.0
-    predicted = track.predict(time_s)
-    reach = math.hypot(predicted.right - predicted.left, predicted.bottom - predicted.top)
-    closeness = max(0.0, 1.0 - predicted.distance(detection.box) / max(reach, 1e-9))
-    if closeness == 0.0:  # further than its own diagonal from where it should be
-        return 0.0
-    overlap = max(predicted.iou(detection.box), track.stay().iou(detection.box))
-    colour = float(track.colours @ sighting.colours)
-    return _OVERLAP * overlap + _CLOSENESS * closeness + _COLOUR * colour
+def _renamed(tracks: Sequence[Track], sightings: Sequence[Sighting], time_s: float) -> likeness.Matrix:
+    return likeness.under_another_name(*_boxes(tracks, sightings, time_s))
 
 
-def _likeness_under_another_name(track: Track, sighting: Sighting, time_s: float) -> float:
-    """Return how well a sighting of another category stands at a track's place, 0..1; 0 if it does not."""
-    box = sighting.detection.box
-    overlap = max(track.predict(time_s).iou(box), track.stay().iou(box))
-    return overlap if overlap >= _SAME_PLACE else 0.0
+def _boxes(
+    tracks: Sequence[Track], sightings: Sequence[Sighting], time_s: float
+) -> tuple[likeness.Matrix, likeness.Matrix, likeness.Matrix]:
+    """Return where the tracks should be if they go on, and if they stood still, and where things are seen."""
+    return (
+        likeness.matrix([track.predict(time_s) for track in tracks]),
+        likeness.matrix([track.stay() for track in tracks]),
+        likeness.matrix([item.detection.box for item in sightings]),
+    )
 
 
 def _observation(time_s: float, detection: Detection) -> Observation:
