@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching lock clean
+.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching eval-tracking lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ bench-decoder: $(VENV)/.local ## the frame decoder against PyAV alone, as ratios
 eval-matching: $(VENV)/.local ## how right the matcher is and whether it knows, on the sample film and the groceries (GROCERY=DIR)
 	$(BIN)/python tools/eval_matching.py $(if $(GROCERY),--grocery $(GROCERY))
 
+eval-tracking: $(VENV)/.dev ## how well things keep their identity, on the sample film and made scenes (SUITE=1, PHOTOS=DIR)
+	$(BIN)/python tools/eval_tracking.py $(if $(SUITE),--suite) $(if $(PHOTOS),--photos $(PHOTOS))
+
 lock: ## solve the requirements again (needs uv)
 	uv pip compile pyproject.toml --extra local --extra build -o requirements/local.txt $(LOCK)
 	uv pip compile pyproject.toml --extra dev -c requirements/local.txt -o requirements/dev.txt $(LOCK)
@@ -74,6 +77,10 @@ endef
 $(VENV)/.local: requirements/local.txt pyproject.toml
 	$(call install,local)
 
-$(VENV)/.dev: requirements/dev.txt pyproject.toml
+# TrackEval's measures need numpy and scipy alone. What else it asks for (OpenCV, matplotlib, scikit-image, 300 MB) is
+# for benchmarks' files and plots, so it is installed without.
+$(VENV)/.dev: requirements/dev.txt requirements/measures.txt pyproject.toml
 	$(call install,dev)
+	@$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) \
+		--no-deps --require-hashes -r requirements/measures.txt
 	@touch $(VENV)/.local

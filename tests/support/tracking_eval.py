@@ -4,12 +4,13 @@ A thing counts in a frame if enough of it can be seen. What is said of a thing t
 right nor wrong, as in the benchmarks that the measures come from.
 """
 
+import contextlib
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from trackeval.metrics import CLEAR, HOTA, Identity
 
 from shoppable.orchestrator.domain import Box, DetectedFrame, Detection, Frame, Pixels
 from shoppable.orchestrator.following import Follower
@@ -17,6 +18,9 @@ from shoppable.orchestrator.identity import Identities, MatchedTrack, TrackedObj
 from shoppable.orchestrator.settings import OrchestratorSettings
 from shoppable.v1 import common_pb2
 from support.moving_scenes import Shot, TrueThing
+
+with contextlib.redirect_stdout(io.StringIO()):  # it tells which benchmarks it cannot read here
+    from trackeval.metrics import CLEAR, HOTA, Identity
 
 COUNTS_FROM = 0.35  # visible share
 _SAME_BOX = 0.5  # intersection over union
@@ -96,6 +100,18 @@ def said_by(objects: Iterable[TrackedObject], times: Sequence[float]) -> list[di
         for seen in item.observations():
             said[seen.time_s][number] = seen.box
     return list(said.values())
+
+
+def named_truly(shots: Sequence[Shot], frames: Sequence[DetectedFrame]) -> list[dict[int, Box]]:
+    """Return the detections as if each had been given to the thing that it shows: what no tracker can better."""
+    said = []
+    for shot, frame in zip(shots, frames, strict=True):
+        boxes = [item.box for item in frame.detections]
+        alike = _overlaps(shot.things, boxes)
+        rows, columns = linear_sum_assignment(alike, maximize=True)
+        pairs = zip(rows, columns, strict=True)
+        said.append({shot.things[row].who: boxes[column] for row, column in pairs if alike[row, column] > 0})
+    return said
 
 
 def scored(truth: Sequence[Sequence[TrueThing]], said: Sequence[Said]) -> TrackingScore:
