@@ -109,12 +109,12 @@ def boxes_at(objects: Sequence[orchestrator_pb2.ShoppableObject], time_s: float)
 
 def print_table(title: str, rows: Mapping[str, Row]) -> None:
     """Print what was measured, as Markdown."""
-    print(f"\n{title}\n\n| clip | HOTA | ceiling | IDF1 | MOTA | switches | objects / things |\n|{' --- |' * 7}")
+    print(f"\n{title}\n\n| clip | HOTA | ceiling | AssA | IDF1 | MOTA | switches | objects / things |\n|{' --- |' * 8}")
     for name, item in rows.items():
         ceiling = f"{item['ceiling']:.3f}" if "ceiling" in item else ""
         print(
-            f"| {name} | {item['hota']:.3f} | {ceiling} | {item['idf1']:.3f} | {item['mota']:.3f} "
-            f"| {item['switches']:.1f} | {item['objects']:.1f} / {item['things']:.0f} |"
+            f"| {name} | {item['hota']:.3f} | {ceiling} | {item['association']:.3f} | {item['idf1']:.3f} "
+            f"| {item['mota']:.3f} | {item['switches']:.1f} | {item['objects']:.1f} / {item['things']:.0f} |"
         )
 
 

@@ -1,6 +1,5 @@
 """Follows the objects of one video: detections of a frame in, tracks with their best views out."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from shoppable.orchestrator.views import BestViews, colours, crop, quality
 # is seen as a vase.
 _PART_INSIDE = 0.85
 _PART_SIZE = 0.6  # of the larger's area; a thing as large as the whole is no part
+_FRAME_S = 0.04  # how long a frame is taken to last while there is only one
 _MAX_SIGHTINGS = 100  # of a frame, the surest
 
 
@@ -24,7 +24,7 @@ class EndedTrack:
     track: Track
     segment: Segment
     views: Sequence[View]
-    by_cut: bool = False  # whether a cut ended it
+    shot: int = 0  # how many cuts were before it
 
     @cached_property
     def looks(self) -> Sequence[Vector]:
@@ -52,7 +52,8 @@ class Follower:
         self._read_pixels = read_pixels
         self._views: dict[int, BestViews] = {}
         self._latest_s: float | None = None
-        self._interval_s = 0.0  # between the two latest frames
+        self._interval_s = _FRAME_S  # between the two latest frames
+        self._shot = 0
 
     def take(self, detected: DetectedFrame) -> list[EndedTrack]:
         """Take in a frame and return the tracks that ended before it. A frame that is not later says nothing new."""
@@ -77,6 +78,7 @@ class Follower:
         step = self._tracker.update(frame.time_s, sightings, scene_cut=frame.scene_cut, shift=shift)
         ended = self._ended(step.ended, cut_s=frame.time_s if frame.scene_cut else None)
         self._latest_s = frame.time_s
+        self._shot += frame.scene_cut
         for track, item, view in zip(step.assigned, whole, crops, strict=True):
             if track is None:
                 continue
@@ -101,7 +103,7 @@ class Follower:
             if track.seen < self._min_observations:
                 continue  # a detector's flicker
             segment = Segment(track.first.time_s, self._end_s(track, cut_s))
-            ended.append(EndedTrack(track, segment, views, by_cut=cut_s is not None and segment.end_s == cut_s))
+            ended.append(EndedTrack(track, segment, views, self._shot))
         # Who came first is joined to what was there before first.
         return sorted(ended, key=lambda item: item.segment.start_s)
 
@@ -111,7 +113,7 @@ class Follower:
         next_s = track.unseen_from if track.unseen_from is not None else cut_s
         if next_s is None:
             next_s = seen_s + self._interval_s
-        return min(next_s, max(seen_s + self._max_gap_s, math.nextafter(seen_s, math.inf)))
+        return min(next_s, seen_s + self._max_gap_s)
 
 
 def without_parts(detections: Sequence[Detection]) -> list[Detection]:

@@ -70,13 +70,13 @@ class TrackedObject:
     def segments(self, max_gap_s: float) -> list[Segment]:
         """Return when it is there: spans that nothing but a short gap parts are one, unless a cut is between."""
         joined: list[Segment] = []
-        cut = True
+        shot = -1
         for matched in self.tracks:
             segment = matched.segment
-            if not cut and segment.start_s - joined[-1].end_s <= max_gap_s:
+            if matched.ended.shot == shot and segment.start_s - joined[-1].end_s <= max_gap_s:
                 segment = Segment(joined.pop().start_s, segment.end_s)
             joined.append(segment)
-            cut = matched.ended.by_cut
+            shot = matched.ended.shot
         return joined
 
     def label(self) -> str:
