@@ -5,7 +5,7 @@ boxes with a detector's noise (by seed, no models); and, with --suite, the whole
 matched against the sample catalogue. With --photos, photos of the shared test data stand in for some of the pictures.
 
 The measures are those of TrackEval. `ceiling` is the HOTA of the same detections had each been given to its true
-thing. Writes `tracking.json` and prints a table.
+thing. Writes `.build/tracking.json` and prints a table.
 """
 
 import argparse
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5, help="sampled frames a second (default: 5)")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="the shared test data's folder")
     parser.add_argument("--suite", action="store_true", help="also through the whole suite, which needs Triton")
-    parser.add_argument("--out", type=Path, default=Path("tracking.json"), help="file to write (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=ROOT / ".build" / "tracking.json", help="file to write")
     options = parser.parse_args()
 
     stage = Stage(SAMPLES, options.photos)
@@ -140,6 +140,7 @@ def main() -> None:
         bottles = (options.photos / "videos/bottle-detection.mp4").read_bytes() if options.photos else None
         measured["suite"] = asyncio.run(suite_rows({n: (films[n], at_five[n]) for n in films}, bottles))
         print_table("The whole suite", measured["suite"])
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"rate": options.rate, **measured}, indent=1) + "\n")
 
 
