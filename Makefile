@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults overload soak eval-detection lock clean
+.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults overload soak eval-detection eval-tracking lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ soak: $(VENV)/.local ## half an hour of ordinary work: memory, latency and error
 eval-detection: $(VENV)/.dev ## how right the detector is through the whole service, on labelled photos (COCO=DIR, CLOTHING=DIR)
 	$(BIN)/python tools/eval_detection.py $(if $(COCO),--coco $(COCO)) $(if $(CLOTHING),--clothing $(CLOTHING))
 
+eval-tracking: $(VENV)/.dev ## how well things keep their identity, on the sample film and made scenes (SUITE=1, PHOTOS=DIR)
+	$(BIN)/python tools/eval_tracking.py $(if $(SUITE),--suite) $(if $(PHOTOS),--photos $(PHOTOS))
+
 lock: ## solve the requirements again (needs uv)
 	uv pip compile pyproject.toml --extra local --extra build -o requirements/local.txt $(LOCK)
 	uv pip compile pyproject.toml --extra dev -c requirements/local.txt -o requirements/dev.txt $(LOCK)
@@ -87,6 +90,10 @@ endef
 $(VENV)/.local: requirements/local.txt pyproject.toml
 	$(call install,local)
 
-$(VENV)/.dev: requirements/dev.txt pyproject.toml
+# TrackEval's measures need numpy and scipy alone. What else it asks for (OpenCV, matplotlib, scikit-image, 300 MB) is
+# for benchmarks' files and plots, so it is installed without.
+$(VENV)/.dev: requirements/dev.txt requirements/measures.txt pyproject.toml
 	$(call install,dev)
+	@$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) \
+		--no-deps --require-hashes -r requirements/measures.txt
 	@touch $(VENV)/.local

@@ -8,6 +8,7 @@
 Requests and answers are the generated messages of `shoppable.v1`. Errors are `ShoppableError`.
 """
 
+from shoppable.client.boxes import box_at
 from shoppable.client.catalog import CatalogClient
 from shoppable.client.channels import open_channel
 from shoppable.client.decoder import DecoderClient
@@ -23,5 +24,6 @@ __all__ = [
     "MatcherClient",
     "OrchestratorClient",
     "ShoppableError",
+    "box_at",
     "open_channel",
 ]

@@ -29,6 +29,7 @@ from shoppable.v1 import common_pb2, orchestrator_pb2, product_matcher_pb2
 
 _THUMBNAIL_QUALITY = 85
 _MAX_NAMES = 100  # of models or categories
+_BOX_TOLERANCE = 0.01  # share of the frame
 _MAX_MOMENTS = 10_000  # of a sampling by timestamps
 
 
@@ -71,7 +72,15 @@ def read_options(
         "max_objects": violations.optional_number(
             options, "max_objects", low=1, high=10_000, default=0, prefix="options."
         ),
+        "box_tolerance": violations.optional_number(
+            options, "box_tolerance", low=0, high=0.5, default=_BOX_TOLERANCE, prefix="options."
+        ),
+        "min_object_confidence": violations.optional_number(
+            options, "min_object_confidence", low=0, high=1, default=0, prefix="options."
+        ),
     }
+    if options.HasField("min_object_confidence"):
+        violations.check(bool(options.catalog), "options.catalog", "must be set if min_object_confidence is set")
     for name in ("detection_models", "categories"):
         values: Sequence[str] = getattr(options, name)
         violations.check(len(values) <= _MAX_NAMES, f"options.{name}", f"must have at most {_MAX_NAMES} entries")
@@ -96,6 +105,8 @@ def read_options(
         rematch_state=options.include_rematch_state,
         max_lag_s=read_max_lag(options, violations),
         timeout_s=settings.live_timeout_s if options.HasField("live") else None,
+        box_tolerance=numbers["box_tolerance"],
+        min_object_confidence=numbers["min_object_confidence"] if options.HasField("min_object_confidence") else None,
     )
 
 
@@ -218,7 +229,7 @@ def _write_object(
         return message
     message.products.extend(match.products)
     message.decision = match.decision.value if match.decision else product_matcher_pb2.MATCH_DECISION_NO_MATCH
-    message.confidence = match.products[0].confidence if match.products else 0.0
+    message.confidence = match.confidence or 0.0
     return message
 
 
@@ -246,6 +257,7 @@ def _write_summary(summary: Summary) -> orchestrator_pb2.AnnotateSummary:
         sensitive_ranges=map(write_sensitive_range, summary.sensitive_ranges),
         offers_opted_out=summary.opted_out,
         frames_dropped=summary.frames_dropped,
+        objects_left_out=summary.objects_left_out,
     )
 
 

@@ -19,6 +19,7 @@ from shoppable.orchestrator.domain import (
     Event,
     FoundObject,
     Frame,
+    MatchOutcome,
     Options,
     Progress,
     Summary,
@@ -66,8 +67,9 @@ class Annotation:
             min_observations=settings.min_observations,
             views_per_object=settings.views_per_object,
             read_pixels=frame_pixels,
+            box_tolerance=options.box_tolerance,
         )
-        self._reentry_window_s = settings.reentry_window_s
+        self._max_gap_s, self._reentry_window_s = settings.max_gap_s, settings.reentry_window_s
         self._identities = Identities(reentry_window_s=settings.reentry_window_s)
         self._watch: SensitivityWatch | None = None
         if stages.classifier and options.matching:
@@ -97,7 +99,8 @@ class Annotation:
         self._latest_s = 0.0
         self._models: Sequence[common_pb2.ModelVersion] = ()
         self._failures: dict[tuple[str, str], status_pb2.Status] = {}
-        self._objects = self._unmatched = self._withheld = 0
+        self._objects = self._unmatched = self._withheld = self._left_out = 0
+        self._told: set[str] = set()  # ids of objects that were told as provisional and are not final
 
     async def run(self, source: common_pb2.VideoSource, chunks: AsyncIterable[bytes]) -> AsyncGenerator[Event, None]:
         """Yield the video's info, progress and objects as they become known, and a summary. Raises ServiceError."""
@@ -191,12 +194,13 @@ class Annotation:
             # A lookup that needs no waiting is told with its frame.
             await asyncio.sleep(0)
             for found in self._previews.known():
-                yield found
+                if self._tells_early(found):
+                    yield found
         async for found in self._join(block_above=self._most_in_match):
             yield found
         settled_s = min(time_s, self._cleared_s() + self._reentry_window_s)
-        for item in self._identities.close(settled_s, self._unsettled_since):
-            yield await self._found(item, final=True)
+        async for found in self._settle(self._identities.close(settled_s, self._unsettled_since)):
+            yield found
 
     async def _finish(self) -> AsyncGenerator[FoundObject, None]:
         """Settle all that is left at the end of the video."""
@@ -206,8 +210,8 @@ class Annotation:
             await self._watch.finish(self._decoded.end_s or self._latest_s)
         async for found in self._join(block_above=0):
             yield found
-        for item in self._identities.close_all():
-            yield await self._found(item, final=True)
+        async for found in self._settle(self._identities.close_all()):
+            yield found
 
     async def _join(self, *, block_above: int) -> AsyncGenerator[FoundObject, None]:
         """Join matched tracks to objects; wait while too many are in work."""
@@ -215,7 +219,32 @@ class Annotation:
             told_as = self._previews.end(matched.track.track_id) if self._previews else None
             item = self._identities.add(matched, told_as=told_as)
             if self._options.provisional and item.last_seen_s <= self._cleared_s():
-                yield await self._found(item, final=False)
+                found = await self._found(item, final=False)
+                if self._tells_early(found):
+                    yield found
+
+    def _tells_early(self, found: FoundObject) -> bool:
+        """Return whether an object that may still change is told; remember that it was."""
+        sure = self._is_sure(found.match)
+        if sure:
+            self._told.add(found.object_id)
+        return sure
+
+    async def _settle(self, items: Sequence[TrackedObject]) -> AsyncGenerator[FoundObject, None]:
+        """Yield objects that are final, without those that the caller finds too unsure and was not told of."""
+        for item in items:
+            found = await self._found(item, final=True)
+            names = {found.object_id, *found.supersedes}
+            if self._is_sure(found.match) or names & self._told:
+                self._told -= names
+                self._objects += 1
+                yield found
+            else:
+                self._left_out += 1
+
+    def _is_sure(self, match: MatchOutcome | None) -> bool:
+        floor = self._options.min_object_confidence
+        return floor is None or (match is not None and match.confidence is not None and match.confidence >= floor)
 
     def _cleared_s(self) -> float:
         """Return the moment of the film up to which nothing will be found sensitive any more."""
@@ -227,16 +256,14 @@ class Annotation:
         return min((start for start in starts if start is not None), default=None)
 
     async def _found(self, item: TrackedObject, *, final: bool) -> FoundObject:
-        observations = item.observations()
-        segments = [matched.segment for matched in item.tracks]
-        area = max(seen.box.area for seen in observations)
+        segments = item.segments(self._max_gap_s)
+        area = max(seen.box.area for seen in item.observations())
         asked = self._options.matching is not None or self._options.offers.opt_out
         withheld = self._gate.before_telling(item.category, segments, area=area) if asked else None
         # What is too little may be judged otherwise later: its views are kept for that.
         judged = withheld in {None, Withheld.TOO_LITTLE_SEEN}
         match = await self._lookups.match_object(item) if judged else None
         if final:
-            self._objects += 1
             self._unmatched += bool(match and match.failure)
             if withheld:
                 self._withheld += 1
@@ -247,9 +274,9 @@ class Annotation:
             object_id=item.object_id,
             label=item.label(),
             category=item.category,
-            detection_score=sum(seen.score for seen in observations) / len(observations),
+            detection_score=item.detection_score,
             segments=segments,
-            observations=observations,
+            observations=item.observations(),
             best_view=item.best_view(),
             match=match,
             final=final,
@@ -308,6 +335,7 @@ class Annotation:
             sensitive_ranges=self._watch.ranges if self._watch else (),
             opted_out=self._options.offers.opt_out,
             frames_dropped=self._live.dropped if self._live else 0,
+            objects_left_out=self._left_out,
         )
 
     async def _close(self) -> None:

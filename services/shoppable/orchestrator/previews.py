@@ -110,7 +110,7 @@ class Previews:
             object_id=preview.object_id,
             label=observations[-1].label,
             category=item.track.category,
-            detection_score=sum(seen.score for seen in observations) / len(observations),
+            detection_score=item.track.score_sum / item.track.seen,
             segments=segments,
             observations=observations,
             best_view=item.views[0],

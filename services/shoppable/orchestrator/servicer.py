@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any
 
 from shoppable.orchestrator import convert, convert_plan, convert_rematch
@@ -11,6 +11,7 @@ from shoppable.orchestrator.domain import Options, Summary
 from shoppable.orchestrator.estimates import CostEstimates
 from shoppable.orchestrator.pipeline import Annotation, Stages
 from shoppable.orchestrator.planning import Planner
+from shoppable.orchestrator.products import FoundProducts
 from shoppable.orchestrator.rematching import Rematcher
 from shoppable.orchestrator.settings import OrchestratorSettings
 from shoppable.runtime.errors import InvalidRequestError, Violation
@@ -50,6 +51,8 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         del response.objects[:]
         response.objects.extend(chosen)
         response.summary.objects = len(chosen)
+        del response.summary.found_products[:]
+        response.summary.found_products.extend(_products(chosen))
         return response
 
     async def StreamAnnotateVideo(  # noqa: N802  # gRPC's name
@@ -100,11 +103,24 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServiceServicer):
         self, source: common_pb2.VideoSource, chunks: AsyncIterator[bytes], options: Options
     ) -> AsyncGenerator[orchestrator_pb2.StreamAnnotateVideoResponse, None]:
         annotation = Annotation(self._stages, self._settings, options)
+        products = FoundProducts()
         async with contextlib.aclosing(annotation.run(source, chunks)) as events:
             async for event in events:
                 if isinstance(event, Summary):
                     self._estimates.add(event)
-                yield await asyncio.to_thread(convert.write_event, event, self._settings, options)
+                message = await asyncio.to_thread(convert.write_event, event, self._settings, options)
+                if message.object.final:
+                    products.add(message.object)
+                elif message.WhichOneof("response") == "summary":
+                    message.summary.found_products.extend(products.listed())
+                yield message
+
+
+def _products(objects: Iterable[orchestrator_pb2.ShoppableObject]) -> list[orchestrator_pb2.FoundProduct]:
+    products = FoundProducts()
+    for item in objects:
+        products.add(item)
+    return products.listed()
 
 
 async def _chunks(requests: AsyncIterator[orchestrator_pb2.StreamAnnotateVideoRequest]) -> AsyncIterator[bytes]:

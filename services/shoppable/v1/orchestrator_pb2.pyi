@@ -124,6 +124,8 @@ class AnnotateOptions(_message.Message):
     OFFERS_FIELD_NUMBER: _builtins.int
     INCLUDE_REMATCH_STATE_FIELD_NUMBER: _builtins.int
     LIVE_FIELD_NUMBER: _builtins.int
+    BOX_TOLERANCE_FIELD_NUMBER: _builtins.int
+    MIN_OBJECT_CONFIDENCE_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
     """The catalogue's name, `catalogs/{catalog}`. Empty: objects are found and not matched."""
     longest_side: _builtins.int
@@ -152,6 +154,15 @@ class AnnotateOptions(_message.Message):
     """
     include_rematch_state: _builtins.bool
     """Whether objects carry what RematchProducts needs: about 6 KiB for each of at most 8 views. Default no."""
+    box_tolerance: _builtins.float
+    """How far a straight line between two neighbouring boxes of an object may pass from where each edge was seen, as a
+    share of the frame, 0..0.5; default 0.01. 0 returns the box of every sampled moment.
+    """
+    min_object_confidence: _builtins.float
+    """Lowest `confidence` of an object that is returned, 0..1; needs a catalogue. Default: all are, also those that match
+    nothing. As confidences are calibrated, about this share of the objects returned, or more, has the right product
+    first. What could not be matched is left out too. An object that was told as provisional is always told as final.
+    """
     @_builtins.property
     def product_filter(self) -> _product_catalog_pb2.ProductFilter:
         """Which products may be found; default all."""
@@ -208,11 +219,15 @@ class AnnotateOptions(_message.Message):
         offers: Global___OfferOptions | None = ...,
         include_rematch_state: _builtins.bool = ...,
         live: Global___LiveOptions | None = ...,
+        box_tolerance: _builtins.float | None = ...,
+        min_object_confidence: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_longest_side", b"_longest_side", "_match_confidence", b"_match_confidence", "_max_objects", b"_max_objects", "_max_products_per_object", b"_max_products_per_object", "_min_catalog_revision", b"_min_catalog_revision", "_min_detection_score", b"_min_detection_score", "_min_product_confidence", b"_min_product_confidence", "end_time", b"end_time", "live", b"live", "longest_side", b"longest_side", "match_confidence", b"match_confidence", "max_objects", b"max_objects", "max_products_per_object", b"max_products_per_object", "min_catalog_revision", b"min_catalog_revision", "min_detection_score", b"min_detection_score", "min_product_confidence", b"min_product_confidence", "offers", b"offers", "product_filter", b"product_filter", "sampling", b"sampling", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_box_tolerance", b"_box_tolerance", "_longest_side", b"_longest_side", "_match_confidence", b"_match_confidence", "_max_objects", b"_max_objects", "_max_products_per_object", b"_max_products_per_object", "_min_catalog_revision", b"_min_catalog_revision", "_min_detection_score", b"_min_detection_score", "_min_object_confidence", b"_min_object_confidence", "_min_product_confidence", b"_min_product_confidence", "box_tolerance", b"box_tolerance", "end_time", b"end_time", "live", b"live", "longest_side", b"longest_side", "match_confidence", b"match_confidence", "max_objects", b"max_objects", "max_products_per_object", b"max_products_per_object", "min_catalog_revision", b"min_catalog_revision", "min_detection_score", b"min_detection_score", "min_object_confidence", b"min_object_confidence", "min_product_confidence", b"min_product_confidence", "offers", b"offers", "product_filter", b"product_filter", "sampling", b"sampling", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_longest_side", b"_longest_side", "_match_confidence", b"_match_confidence", "_max_objects", b"_max_objects", "_max_products_per_object", b"_max_products_per_object", "_min_catalog_revision", b"_min_catalog_revision", "_min_detection_score", b"_min_detection_score", "_min_product_confidence", b"_min_product_confidence", "catalog", b"catalog", "categories", b"categories", "detection_models", b"detection_models", "end_time", b"end_time", "include_provisional_objects", b"include_provisional_objects", "include_rematch_state", b"include_rematch_state", "live", b"live", "longest_side", b"longest_side", "match_confidence", b"match_confidence", "max_objects", b"max_objects", "max_products_per_object", b"max_products_per_object", "min_catalog_revision", b"min_catalog_revision", "min_detection_score", b"min_detection_score", "min_product_confidence", b"min_product_confidence", "offers", b"offers", "omit_thumbnails", b"omit_thumbnails", "product_filter", b"product_filter", "sampling", b"sampling", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_box_tolerance", b"_box_tolerance", "_longest_side", b"_longest_side", "_match_confidence", b"_match_confidence", "_max_objects", b"_max_objects", "_max_products_per_object", b"_max_products_per_object", "_min_catalog_revision", b"_min_catalog_revision", "_min_detection_score", b"_min_detection_score", "_min_object_confidence", b"_min_object_confidence", "_min_product_confidence", b"_min_product_confidence", "box_tolerance", b"box_tolerance", "catalog", b"catalog", "categories", b"categories", "detection_models", b"detection_models", "end_time", b"end_time", "include_provisional_objects", b"include_provisional_objects", "include_rematch_state", b"include_rematch_state", "live", b"live", "longest_side", b"longest_side", "match_confidence", b"match_confidence", "max_objects", b"max_objects", "max_products_per_object", b"max_products_per_object", "min_catalog_revision", b"min_catalog_revision", "min_detection_score", b"min_detection_score", "min_object_confidence", b"min_object_confidence", "min_product_confidence", b"min_product_confidence", "offers", b"offers", "omit_thumbnails", b"omit_thumbnails", "product_filter", b"product_filter", "sampling", b"sampling", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__box_tolerance: _TypeAlias = _typing.Literal["box_tolerance"]  # noqa: Y015
+    _WhichOneofArgType__box_tolerance: _TypeAlias = _typing.Literal["_box_tolerance", b"_box_tolerance"]  # noqa: Y015
     _WhichOneofReturnType__longest_side: _TypeAlias = _typing.Literal["longest_side"]  # noqa: Y015
     _WhichOneofArgType__longest_side: _TypeAlias = _typing.Literal["_longest_side", b"_longest_side"]  # noqa: Y015
     _WhichOneofReturnType__match_confidence: _TypeAlias = _typing.Literal["match_confidence"]  # noqa: Y015
@@ -225,8 +240,12 @@ class AnnotateOptions(_message.Message):
     _WhichOneofArgType__min_catalog_revision: _TypeAlias = _typing.Literal["_min_catalog_revision", b"_min_catalog_revision"]  # noqa: Y015
     _WhichOneofReturnType__min_detection_score: _TypeAlias = _typing.Literal["min_detection_score"]  # noqa: Y015
     _WhichOneofArgType__min_detection_score: _TypeAlias = _typing.Literal["_min_detection_score", b"_min_detection_score"]  # noqa: Y015
+    _WhichOneofReturnType__min_object_confidence: _TypeAlias = _typing.Literal["min_object_confidence"]  # noqa: Y015
+    _WhichOneofArgType__min_object_confidence: _TypeAlias = _typing.Literal["_min_object_confidence", b"_min_object_confidence"]  # noqa: Y015
     _WhichOneofReturnType__min_product_confidence: _TypeAlias = _typing.Literal["min_product_confidence"]  # noqa: Y015
     _WhichOneofArgType__min_product_confidence: _TypeAlias = _typing.Literal["_min_product_confidence", b"_min_product_confidence"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__box_tolerance) -> _WhichOneofReturnType__box_tolerance | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__longest_side) -> _WhichOneofReturnType__longest_side | None: ...
     @_typing.overload
@@ -239,6 +258,8 @@ class AnnotateOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_catalog_revision) -> _WhichOneofReturnType__min_catalog_revision | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_detection_score) -> _WhichOneofReturnType__min_detection_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_object_confidence) -> _WhichOneofReturnType__min_object_confidence | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_product_confidence) -> _WhichOneofReturnType__min_product_confidence | None: ...
 
@@ -348,7 +369,7 @@ Global___StreamAnnotateVideoRequest: _TypeAlias = StreamAnnotateVideoRequest  # 
 
 @_typing.final
 class TimedBox(_message.Message):
-    """Where an object was at one moment. Between two boxes of one segment, straight lines are a good guess."""
+    """Where an object was at one moment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -461,7 +482,9 @@ class ShoppableObject(_message.Message):
 
     @_builtins.property
     def boxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimedBox]:
-        """Where it is at each sampled moment, in order of time."""
+        """Where it is, in order of time: the first and the last box of each track of it, and of those between as many as
+        `box_tolerance` needs. The boxes of one segment are to be joined by straight lines.
+        """
 
     @_builtins.property
     def best_view(self) -> Global___BestView:
@@ -649,6 +672,50 @@ class StageTiming(_message.Message):
 Global___StageTiming: _TypeAlias = StageTiming  # noqa: Y015
 
 @_typing.final
+class FoundProduct(_message.Message):
+    """A product of the video, once, however many objects are it: two bottles of a kind on one table, or one that came back
+    after its object was final.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    OBJECT_IDS_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    product: _builtins.str
+    """Resource name of the product, `catalogs/{catalog}/products/{product}`."""
+    title: _builtins.str
+    """Its title."""
+    confidence: _builtins.float
+    """Confidence of the surest of the objects, 0..1."""
+    @_builtins.property
+    def object_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The objects whose decision is MATCH_DECISION_MATCH and whose first product it is, in order of appearance."""
+
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.VideoSegment]:
+        """When any of them is in the picture, in order of time, not overlapping nor touching."""
+
+    def __init__(
+        self,
+        *,
+        product: _builtins.str = ...,
+        title: _builtins.str = ...,
+        confidence: _builtins.float = ...,
+        object_ids: _abc.Iterable[_builtins.str] | None = ...,
+        segments: _abc.Iterable[_common_pb2.VideoSegment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "object_ids", b"object_ids", "product", b"product", "segments", b"segments", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundProduct: _TypeAlias = FoundProduct  # noqa: Y015
+
+@_typing.final
 class AnnotateSummary(_message.Message):
     """How the work went, and what it was done with."""
 
@@ -671,6 +738,8 @@ class AnnotateSummary(_message.Message):
     SENSITIVE_RANGES_FIELD_NUMBER: _builtins.int
     OFFERS_OPTED_OUT_FIELD_NUMBER: _builtins.int
     FRAMES_DROPPED_FIELD_NUMBER: _builtins.int
+    FOUND_PRODUCTS_FIELD_NUMBER: _builtins.int
+    OBJECTS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     frames_sampled: _builtins.int
     """Frames that were sampled."""
     frames_failed: _builtins.int
@@ -691,6 +760,8 @@ class AnnotateSummary(_message.Message):
     """Whether the request's opt-out was honoured."""
     frames_dropped: _builtins.int
     """Frames of a live stream that were dropped before the detector."""
+    objects_left_out: _builtins.int
+    """Objects that were left out since they are less sure than `min_object_confidence`."""
     @_builtins.property
     def video(self) -> _common_pb2.VideoInfo:
         """The video as decoded."""
@@ -721,6 +792,10 @@ class AnnotateSummary(_message.Message):
         operator has no classifier.
         """
 
+    @_builtins.property
+    def found_products(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundProduct]:
+        """The products that objects of this answer match, in order of first appearance; at most 10000."""
+
     def __init__(
         self,
         *,
@@ -741,10 +816,12 @@ class AnnotateSummary(_message.Message):
         sensitive_ranges: _abc.Iterable[Global___SensitiveRange] | None = ...,
         offers_opted_out: _builtins.bool = ...,
         frames_dropped: _builtins.int = ...,
+        found_products: _abc.Iterable[Global___FoundProduct] | None = ...,
+        objects_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_catalog_revision", b"_catalog_revision", "catalog_revision", b"catalog_revision", "elapsed", b"elapsed", "embedder", b"embedder", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catalog_revision", b"_catalog_revision", "catalog_revision", b"catalog_revision", "damaged_packets", b"damaged_packets", "detection_models", b"detection_models", "elapsed", b"elapsed", "embedder", b"embedder", "failures", b"failures", "frames_dropped", b"frames_dropped", "frames_failed", b"frames_failed", "frames_sampled", b"frames_sampled", "objects", b"objects", "objects_unmatched", b"objects_unmatched", "objects_withheld", b"objects_withheld", "offers_opted_out", b"offers_opted_out", "sensitive_ranges", b"sensitive_ranges", "stages", b"stages", "truncated", b"truncated", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catalog_revision", b"_catalog_revision", "catalog_revision", b"catalog_revision", "damaged_packets", b"damaged_packets", "detection_models", b"detection_models", "elapsed", b"elapsed", "embedder", b"embedder", "failures", b"failures", "found_products", b"found_products", "frames_dropped", b"frames_dropped", "frames_failed", b"frames_failed", "frames_sampled", b"frames_sampled", "objects", b"objects", "objects_left_out", b"objects_left_out", "objects_unmatched", b"objects_unmatched", "objects_withheld", b"objects_withheld", "offers_opted_out", b"offers_opted_out", "sensitive_ranges", b"sensitive_ranges", "stages", b"stages", "truncated", b"truncated", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__catalog_revision: _TypeAlias = _typing.Literal["catalog_revision"]  # noqa: Y015
     _WhichOneofArgType__catalog_revision: _TypeAlias = _typing.Literal["_catalog_revision", b"_catalog_revision"]  # noqa: Y015
