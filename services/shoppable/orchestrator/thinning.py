@@ -21,8 +21,8 @@ class ThinnedBoxes:
     """The sightings of one unbroken span. Add them in order of time.
 
     Between two that are kept, a straight line passes within `tolerance` (share of the frame) of each edge of every
-    box that was added. The first and the last are kept. A tolerance of 0 keeps all. Of more than 4096 that are kept every
-    second one is forgotten, whatever the tolerance.
+    box that was added. The first and the last are kept. A tolerance of 0 keeps all. Of more than 4096 that are kept
+    every second one is forgotten, whatever the tolerance.
     """
 
     def __init__(self, tolerance: float) -> None:

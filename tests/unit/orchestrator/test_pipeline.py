@@ -244,7 +244,9 @@ async def test_an_object_told_as_provisional_is_told_as_final_even_if_it_became_
     options = dataclasses.replace(SURE, min_object_confidence=0.8, provisional=True)
     script = lambda index: [MUG] if index < 5 or 12 <= index < 16 else []
     events = await told(annotation(Frames(40), Detector(script), Doubting(), options))
-    assert [(item.final, round(item.match.confidence, 1)) for item in objects(events)] == [(False, 0.9), (True, 0.5)]
+    *early, last = [(item.final, round(item.match.confidence, 1)) for item in objects(events)]
+    assert set(early) == {(False, 0.9)}
+    assert last == (True, 0.5)
 
 
 async def test_boxes_are_thinned_as_asked_for():
