@@ -5,11 +5,12 @@
         async for message in orchestrator.stream_annotate(Path("film.mp4"), options):
             ...
 
-Requests and answers are the generated messages of `shoppable.v1`. Errors are `ShoppableError`.
+Requests and answers are the generated messages of `shoppable.v1`. Errors are `ShoppableError`. For programs without an
+event loop, `shoppable.client.sync` has the same.
 """
 
 from shoppable.client.catalog import CatalogClient
-from shoppable.client.channels import open_channel
+from shoppable.client.channels import TlsFiles, open_channel
 from shoppable.client.decoder import DecoderClient
 from shoppable.client.detector import DetectorClient
 from shoppable.client.errors import ShoppableError
@@ -23,5 +24,6 @@ __all__ = [
     "MatcherClient",
     "OrchestratorClient",
     "ShoppableError",
+    "TlsFiles",
     "open_channel",
 ]

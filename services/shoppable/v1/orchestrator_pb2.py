@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from shoppable.v1 import common_pb2 as shoppable_dot_v1_dot_common__pb2
@@ -29,37 +30,40 @@ from shoppable.v1 import product_catalog_pb2 as shoppable_dot_v1_dot_product__ca
 from shoppable.v1 import product_matcher_pb2 as shoppable_dot_v1_dot_product__matcher__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fshoppable/v1/orchestrator.proto\x12\x0cshoppable.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x19shoppable/v1/common.proto\x1a\"shoppable/v1/product_catalog.proto\x1a\"shoppable/v1/product_matcher.proto\"\xd0\x05\n\x0f\x41nnotateOptions\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x33\n\x0eproduct_filter\x18\x02 \x01(\x0b\x32\x1b.shoppable.v1.ProductFilter\x12-\n\x08sampling\x18\x03 \x01(\x0b\x32\x1b.shoppable.v1.FrameSampling\x12-\n\nstart_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x0clongest_side\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x10\x64\x65tection_models\x18\x07 \x03(\t\x12 \n\x13min_detection_score\x18\x08 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\ncategories\x18\t \x03(\t\x12\x18\n\x0bmax_objects\x18\n \x01(\rH\x02\x88\x01\x01\x12$\n\x17max_products_per_object\x18\x0b \x01(\rH\x03\x88\x01\x01\x12#\n\x16min_product_confidence\x18\x0c \x01(\x02H\x04\x88\x01\x01\x12\x1d\n\x10match_confidence\x18\r \x01(\x02H\x05\x88\x01\x01\x12!\n\x14min_catalog_revision\x18\x0e \x01(\x03H\x06\x88\x01\x01\x12\x17\n\x0fomit_thumbnails\x18\x0f \x01(\x08\x12#\n\x1binclude_provisional_objects\x18\x10 \x01(\x08\x42\x0f\n\r_longest_sideB\x16\n\x14_min_detection_scoreB\x0e\n\x0c_max_objectsB\x1a\n\x18_max_products_per_objectB\x19\n\x17_min_product_confidenceB\x13\n\x11_match_confidenceB\x17\n\x15_min_catalog_revision\"q\n\x14\x41nnotateVideoRequest\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x19.shoppable.v1.VideoSource\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.shoppable.v1.AnnotateOptions\"k\n\x0e\x41nnotateConfig\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x19.shoppable.v1.VideoSource\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.shoppable.v1.AnnotateOptions\"h\n\x1aStreamAnnotateVideoRequest\x12.\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1c.shoppable.v1.AnnotateConfigH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07request\"j\n\x08TimedBox\x12\'\n\x04time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x19.shoppable.v1.BoundingBox\x12\r\n\x05score\x18\x03 \x01(\x02\"\x83\x01\n\x08\x42\x65stView\x12\'\n\x04time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x19.shoppable.v1.BoundingBox\x12&\n\tthumbnail\x18\x03 \x01(\x0b\x32\x13.shoppable.v1.Image\"\x9c\x03\n\x0fShoppableObject\x12\x11\n\tobject_id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x65tection_score\x18\x04 \x01(\x02\x12,\n\x08segments\x18\x05 \x03(\x0b\x32\x1a.shoppable.v1.VideoSegment\x12%\n\x05\x62oxes\x18\x06 \x03(\x0b\x32\x16.shoppable.v1.TimedBox\x12)\n\tbest_view\x18\x07 \x01(\x0b\x32\x16.shoppable.v1.BestView\x12,\n\x08products\x18\x08 \x03(\x0b\x32\x1a.shoppable.v1.ProductMatch\x12-\n\x08\x64\x65\x63ision\x18\t \x01(\x0e\x32\x1b.shoppable.v1.MatchDecision\x12\x17\n\nconfidence\x18\n \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05\x66inal\x18\x0b \x01(\x08\x12(\n\x0cmatch_status\x18\x0c \x01(\x0b\x32\x12.google.rpc.StatusB\r\n\x0b_confidence\"\xa7\x01\n\x10\x41nnotateProgress\x12\'\n\x04time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\x08\x66raction\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x16\n\x0e\x66rames_sampled\x18\x03 \x01(\x04\x12\x17\n\x0f\x66rames_detected\x18\x04 \x01(\x04\x12\x15\n\robjects_final\x18\x05 \x01(\x04\x42\x0b\n\t_fraction\"d\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\'\n\x04\x62usy\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05items\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\"\xd5\x03\n\x0f\x41nnotateSummary\x12&\n\x05video\x18\x01 \x01(\x0b\x32\x17.shoppable.v1.VideoInfo\x12\x16\n\x0e\x66rames_sampled\x18\x02 \x01(\x04\x12\x15\n\rframes_failed\x18\x03 \x01(\x04\x12\x0f\n\x07objects\x18\x04 \x01(\x04\x12\x19\n\x11objects_unmatched\x18\x05 \x01(\x04\x12\x17\n\x0f\x64\x61maged_packets\x18\x06 \x01(\x04\x12\x11\n\ttruncated\x18\x07 \x01(\x08\x12\x34\n\x10\x64\x65tection_models\x18\x08 \x03(\x0b\x32\x1a.shoppable.v1.ModelVersion\x12,\n\x08\x65mbedder\x18\t \x01(\x0b\x32\x1a.shoppable.v1.ModelVersion\x12\x1d\n\x10\x63\x61talog_revision\x18\n \x01(\x03H\x00\x88\x01\x01\x12*\n\x07\x65lapsed\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06stages\x18\x0c \x03(\x0b\x32\x19.shoppable.v1.StageTiming\x12$\n\x08\x66\x61ilures\x18\r \x03(\x0b\x32\x12.google.rpc.StatusB\x13\n\x11_catalog_revision\"w\n\x15\x41nnotateVideoResponse\x12.\n\x07objects\x18\x01 \x03(\x0b\x32\x1d.shoppable.v1.ShoppableObject\x12.\n\x07summary\x18\x02 \x01(\x0b\x32\x1d.shoppable.v1.AnnotateSummary\"\xea\x01\n\x1bStreamAnnotateVideoResponse\x12(\n\x05video\x18\x01 \x01(\x0b\x32\x17.shoppable.v1.VideoInfoH\x00\x12\x32\n\x08progress\x18\x02 \x01(\x0b\x32\x1e.shoppable.v1.AnnotateProgressH\x00\x12/\n\x06object\x18\x03 \x01(\x0b\x32\x1d.shoppable.v1.ShoppableObjectH\x00\x12\x30\n\x07summary\x18\x04 \x01(\x0b\x32\x1d.shoppable.v1.AnnotateSummaryH\x00\x42\n\n\x08response2\xdf\x01\n\x13OrchestratorService\x12X\n\rAnnotateVideo\x12\".shoppable.v1.AnnotateVideoRequest\x1a#.shoppable.v1.AnnotateVideoResponse\x12n\n\x13StreamAnnotateVideo\x12(.shoppable.v1.StreamAnnotateVideoRequest\x1a).shoppable.v1.StreamAnnotateVideoResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fshoppable/v1/orchestrator.proto\x12\x0cshoppable.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x19shoppable/v1/common.proto\x1a\"shoppable/v1/product_catalog.proto\x1a\"shoppable/v1/product_matcher.proto\"\xd0\x05\n\x0f\x41nnotateOptions\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x33\n\x0eproduct_filter\x18\x02 \x01(\x0b\x32\x1b.shoppable.v1.ProductFilter\x12-\n\x08sampling\x18\x03 \x01(\x0b\x32\x1b.shoppable.v1.FrameSampling\x12-\n\nstart_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x0clongest_side\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x10\x64\x65tection_models\x18\x07 \x03(\t\x12 \n\x13min_detection_score\x18\x08 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\ncategories\x18\t \x03(\t\x12\x18\n\x0bmax_objects\x18\n \x01(\rH\x02\x88\x01\x01\x12$\n\x17max_products_per_object\x18\x0b \x01(\rH\x03\x88\x01\x01\x12#\n\x16min_product_confidence\x18\x0c \x01(\x02H\x04\x88\x01\x01\x12\x1d\n\x10match_confidence\x18\r \x01(\x02H\x05\x88\x01\x01\x12!\n\x14min_catalog_revision\x18\x0e \x01(\x03H\x06\x88\x01\x01\x12\x17\n\x0fomit_thumbnails\x18\x0f \x01(\x08\x12#\n\x1binclude_provisional_objects\x18\x10 \x01(\x08\x42\x0f\n\r_longest_sideB\x16\n\x14_min_detection_scoreB\x0e\n\x0c_max_objectsB\x1a\n\x18_max_products_per_objectB\x19\n\x17_min_product_confidenceB\x13\n\x11_match_confidenceB\x17\n\x15_min_catalog_revision\"q\n\x14\x41nnotateVideoRequest\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x19.shoppable.v1.VideoSource\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.shoppable.v1.AnnotateOptions\"k\n\x0e\x41nnotateConfig\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x19.shoppable.v1.VideoSource\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.shoppable.v1.AnnotateOptions\"h\n\x1aStreamAnnotateVideoRequest\x12.\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1c.shoppable.v1.AnnotateConfigH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07request\"j\n\x08TimedBox\x12\'\n\x04time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x19.shoppable.v1.BoundingBox\x12\r\n\x05score\x18\x03 \x01(\x02\"\x83\x01\n\x08\x42\x65stView\x12\'\n\x04time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x19.shoppable.v1.BoundingBox\x12&\n\tthumbnail\x18\x03 \x01(\x0b\x32\x13.shoppable.v1.Image\"\x9c\x03\n\x0fShoppableObject\x12\x11\n\tobject_id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x65tection_score\x18\x04 \x01(\x02\x12,\n\x08segments\x18\x05 \x03(\x0b\x32\x1a.shoppable.v1.VideoSegment\x12%\n\x05\x62oxes\x18\x06 \x03(\x0b\x32\x16.shoppable.v1.TimedBox\x12)\n\tbest_view\x18\x07 \x01(\x0b\x32\x16.shoppable.v1.BestView\x12,\n\x08products\x18\x08 \x03(\x0b\x32\x1a.shoppable.v1.ProductMatch\x12-\n\x08\x64\x65\x63ision\x18\t \x01(\x0e\x32\x1b.shoppable.v1.MatchDecision\x12\x17\n\nconfidence\x18\n \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05\x66inal\x18\x0b \x01(\x08\x12(\n\x0cmatch_status\x18\x0c \x01(\x0b\x32\x12.google.rpc.StatusB\r\n\x0b_confidence\"\xa7\x01\n\x10\x41nnotateProgress\x12\'\n\x04time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\x08\x66raction\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x16\n\x0e\x66rames_sampled\x18\x03 \x01(\x04\x12\x17\n\x0f\x66rames_detected\x18\x04 \x01(\x04\x12\x15\n\robjects_final\x18\x05 \x01(\x04\x42\x0b\n\t_fraction\"d\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\'\n\x04\x62usy\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05items\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\"\xd5\x03\n\x0f\x41nnotateSummary\x12&\n\x05video\x18\x01 \x01(\x0b\x32\x17.shoppable.v1.VideoInfo\x12\x16\n\x0e\x66rames_sampled\x18\x02 \x01(\x04\x12\x15\n\rframes_failed\x18\x03 \x01(\x04\x12\x0f\n\x07objects\x18\x04 \x01(\x04\x12\x19\n\x11objects_unmatched\x18\x05 \x01(\x04\x12\x17\n\x0f\x64\x61maged_packets\x18\x06 \x01(\x04\x12\x11\n\ttruncated\x18\x07 \x01(\x08\x12\x34\n\x10\x64\x65tection_models\x18\x08 \x03(\x0b\x32\x1a.shoppable.v1.ModelVersion\x12,\n\x08\x65mbedder\x18\t \x01(\x0b\x32\x1a.shoppable.v1.ModelVersion\x12\x1d\n\x10\x63\x61talog_revision\x18\n \x01(\x03H\x00\x88\x01\x01\x12*\n\x07\x65lapsed\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06stages\x18\x0c \x03(\x0b\x32\x19.shoppable.v1.StageTiming\x12$\n\x08\x66\x61ilures\x18\r \x03(\x0b\x32\x12.google.rpc.StatusB\x13\n\x11_catalog_revision\"w\n\x15\x41nnotateVideoResponse\x12.\n\x07objects\x18\x01 \x03(\x0b\x32\x1d.shoppable.v1.ShoppableObject\x12.\n\x07summary\x18\x02 \x01(\x0b\x32\x1d.shoppable.v1.AnnotateSummary\"\xea\x01\n\x1bStreamAnnotateVideoResponse\x12(\n\x05video\x18\x01 \x01(\x0b\x32\x17.shoppable.v1.VideoInfoH\x00\x12\x32\n\x08progress\x18\x02 \x01(\x0b\x32\x1e.shoppable.v1.AnnotateProgressH\x00\x12/\n\x06object\x18\x03 \x01(\x0b\x32\x1d.shoppable.v1.ShoppableObjectH\x00\x12\x30\n\x07summary\x18\x04 \x01(\x0b\x32\x1d.shoppable.v1.AnnotateSummaryH\x00\x42\n\n\x08response2\xff\x01\n\x13OrchestratorService\x12x\n\rAnnotateVideo\x12\".shoppable.v1.AnnotateVideoRequest\x1a#.shoppable.v1.AnnotateVideoResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/videos:annotate:\x01*\x12n\n\x13StreamAnnotateVideo\x12(.shoppable.v1.StreamAnnotateVideoRequest\x1a).shoppable.v1.StreamAnnotateVideoResponse(\x01\x30\x01\x42\x42\n\x10\x64\x65v.shoppable.v1P\x01Z,shoppable.dev/client/shoppablev1;shoppablev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shoppable.v1.orchestrator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_ANNOTATEOPTIONS']._serialized_start=206
-  _globals['_ANNOTATEOPTIONS']._serialized_end=926
-  _globals['_ANNOTATEVIDEOREQUEST']._serialized_start=928
-  _globals['_ANNOTATEVIDEOREQUEST']._serialized_end=1041
-  _globals['_ANNOTATECONFIG']._serialized_start=1043
-  _globals['_ANNOTATECONFIG']._serialized_end=1150
-  _globals['_STREAMANNOTATEVIDEOREQUEST']._serialized_start=1152
-  _globals['_STREAMANNOTATEVIDEOREQUEST']._serialized_end=1256
-  _globals['_TIMEDBOX']._serialized_start=1258
-  _globals['_TIMEDBOX']._serialized_end=1364
-  _globals['_BESTVIEW']._serialized_start=1367
-  _globals['_BESTVIEW']._serialized_end=1498
-  _globals['_SHOPPABLEOBJECT']._serialized_start=1501
-  _globals['_SHOPPABLEOBJECT']._serialized_end=1913
-  _globals['_ANNOTATEPROGRESS']._serialized_start=1916
-  _globals['_ANNOTATEPROGRESS']._serialized_end=2083
-  _globals['_STAGETIMING']._serialized_start=2085
-  _globals['_STAGETIMING']._serialized_end=2185
-  _globals['_ANNOTATESUMMARY']._serialized_start=2188
-  _globals['_ANNOTATESUMMARY']._serialized_end=2657
-  _globals['_ANNOTATEVIDEORESPONSE']._serialized_start=2659
-  _globals['_ANNOTATEVIDEORESPONSE']._serialized_end=2778
-  _globals['_STREAMANNOTATEVIDEORESPONSE']._serialized_start=2781
-  _globals['_STREAMANNOTATEVIDEORESPONSE']._serialized_end=3015
-  _globals['_ORCHESTRATORSERVICE']._serialized_start=3018
-  _globals['_ORCHESTRATORSERVICE']._serialized_end=3241
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.shoppable.v1P\001Z,shoppable.dev/client/shoppablev1;shoppablev1'
+  _globals['_ORCHESTRATORSERVICE'].methods_by_name['AnnotateVideo']._loaded_options = None
+  _globals['_ORCHESTRATORSERVICE'].methods_by_name['AnnotateVideo']._serialized_options = b'\202\323\344\223\002\030\"\023/v1/videos:annotate:\001*'
+  _globals['_ANNOTATEOPTIONS']._serialized_start=236
+  _globals['_ANNOTATEOPTIONS']._serialized_end=956
+  _globals['_ANNOTATEVIDEOREQUEST']._serialized_start=958
+  _globals['_ANNOTATEVIDEOREQUEST']._serialized_end=1071
+  _globals['_ANNOTATECONFIG']._serialized_start=1073
+  _globals['_ANNOTATECONFIG']._serialized_end=1180
+  _globals['_STREAMANNOTATEVIDEOREQUEST']._serialized_start=1182
+  _globals['_STREAMANNOTATEVIDEOREQUEST']._serialized_end=1286
+  _globals['_TIMEDBOX']._serialized_start=1288
+  _globals['_TIMEDBOX']._serialized_end=1394
+  _globals['_BESTVIEW']._serialized_start=1397
+  _globals['_BESTVIEW']._serialized_end=1528
+  _globals['_SHOPPABLEOBJECT']._serialized_start=1531
+  _globals['_SHOPPABLEOBJECT']._serialized_end=1943
+  _globals['_ANNOTATEPROGRESS']._serialized_start=1946
+  _globals['_ANNOTATEPROGRESS']._serialized_end=2113
+  _globals['_STAGETIMING']._serialized_start=2115
+  _globals['_STAGETIMING']._serialized_end=2215
+  _globals['_ANNOTATESUMMARY']._serialized_start=2218
+  _globals['_ANNOTATESUMMARY']._serialized_end=2687
+  _globals['_ANNOTATEVIDEORESPONSE']._serialized_start=2689
+  _globals['_ANNOTATEVIDEORESPONSE']._serialized_end=2808
+  _globals['_STREAMANNOTATEVIDEORESPONSE']._serialized_start=2811
+  _globals['_STREAMANNOTATEVIDEORESPONSE']._serialized_end=3045
+  _globals['_ORCHESTRATORSERVICE']._serialized_start=3048
+  _globals['_ORCHESTRATORSERVICE']._serialized_end=3303
 # @@protoc_insertion_point(module_scope)
