@@ -27,6 +27,10 @@ def generate() -> None:
             output.make(Path(scratch))
             for path in output.paths:
                 _replace(Path(scratch) / path, ROOT / path)
+    # In a process of its own: the messages may have been generated just now.
+    script = "import golden_messages, pathlib; golden_messages.write_missing(pathlib.Path.cwd())"
+    paths = os.pathsep.join((str(ROOT / "tools"), str(ROOT / "services")))
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, check=True)
 
 
 def _replace(fresh: Path, target: Path) -> None:
