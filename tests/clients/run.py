@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +141,7 @@ async def _tls_decoder(folder: Path) -> AsyncIterator[Mapping[str, str]]:
         "tls-key-file": key,
     }
     command = [sys.executable, "-m", "shoppable.decoder", *(f"--{name}={value}" for name, value in flags.items())]
-    process = subprocess.Popen(command, stderr=(folder / "tls-decoder.log").open("w"))  # noqa: ASYNC220
+    process = subprocess.Popen(command, stderr=(folder / "tls-decoder.log").open("w"))
     try:
         async with asyncio.timeout(_TLS_START_LIMIT_S):
             while not address.exists():
