@@ -10,7 +10,7 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
 _CLIENT = _ROOT / "services/shoppable/client"
-_CLIENTS = ("catalog", "decoder", "detector", "matcher", "orchestrator")
+_CLIENTS = ("catalog", "decoder", "detector", "info", "matcher", "orchestrator")
 PATHS = [f"services/shoppable/client/sync/{name}.py" for name in _CLIENTS]
 _HEADER = "# Derived from {name} of the async client by `make gen`; never edited.\n"
 _WORDS = (

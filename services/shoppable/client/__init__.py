@@ -14,6 +14,7 @@ from shoppable.client.channels import TlsFiles, open_channel
 from shoppable.client.decoder import DecoderClient
 from shoppable.client.detector import DetectorClient
 from shoppable.client.errors import ShoppableError
+from shoppable.client.info import ServerInfoClient
 from shoppable.client.matcher import MatcherClient
 from shoppable.client.orchestrator import OrchestratorClient
 
@@ -23,6 +24,7 @@ __all__ = [
     "DetectorClient",
     "MatcherClient",
     "OrchestratorClient",
+    "ServerInfoClient",
     "ShoppableError",
     "TlsFiles",
     "open_channel",

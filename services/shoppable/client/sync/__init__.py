@@ -13,6 +13,7 @@ from shoppable.client.sync.catalog import CatalogClient
 from shoppable.client.sync.channels import open_channel
 from shoppable.client.sync.decoder import DecoderClient
 from shoppable.client.sync.detector import DetectorClient
+from shoppable.client.sync.info import ServerInfoClient
 from shoppable.client.sync.matcher import MatcherClient
 from shoppable.client.sync.orchestrator import OrchestratorClient
 from shoppable.client.sync.streams import ResponseStream
@@ -24,6 +25,7 @@ __all__ = [
     "MatcherClient",
     "OrchestratorClient",
     "ResponseStream",
+    "ServerInfoClient",
     "ShoppableError",
     "TlsFiles",
     "open_channel",
