@@ -25,7 +25,7 @@ INCLUDES = (
 )
 HEADER = '"""Generated from protos/ by `make gen`; never edited."""\n'
 GO_PLUGINS = {
-    "protoc-gen-go": "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12",
+    "protoc-gen-go": "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11",
     "protoc-gen-go-grpc": "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2",
 }
 GO_MODULE = "shoppable.dev/client"
