@@ -53,7 +53,7 @@ def annotate(
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
-            f"shoppable.annotate runs the services on this machine; they need what is missing here ({', '.join(missing)}): "
+            f"shoppable.annotate runs the services on this machine, but {', '.join(missing)} is missing here: "
             "pip install 'shoppable[local]'. To ask services elsewhere, use shoppable.client.",
             name=missing[0],
         )

@@ -23,7 +23,7 @@ except ImportError as error:
 def test_without_the_services_it_names_what_to_install():
     done = subprocess.run([sys.executable, "-c", WITHOUT], check=True, capture_output=True, text=True)
     assert "pip install 'shoppable[local]'" in done.stdout
-    assert "missing here (av)" in done.stdout
+    assert "but av is missing here" in done.stdout
     assert "shoppable.client" in done.stdout
 
 
