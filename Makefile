@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults overload soak eval-detection eval-tracking lock clean
+.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults overload soak eval-detection eval-tracking test-clients lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ test: $(VENV)/.dev ## run all tests, the fast ones first
 
 test-unit: $(VENV)/.dev ## run the unit tests: under a minute
 	$(BIN)/python -m pytest tests/unit
+
+test-clients: $(VENV)/.dev ## run the clients of all languages, whose toolchains are here, against one real suite
+	$(BIN)/python tests/clients/run.py
 
 lint: $(VENV)/.dev ## check style and the direction of imports
 	$(BIN)/ruff check .

@@ -257,7 +257,8 @@ class LocalSuite:
             self._data.release()
             self._data = None
         if self._scratch != Path():
-            await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
+            # A few small files; and in a program that is ending, as a notebook's, no thread can be had.
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 async def _together(starts: Sequence[Coroutine[None, None, None]]) -> None:

@@ -8,7 +8,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from shoppable.client import CatalogClient, DecoderClient, DetectorClient, MatcherClient, open_channel
-from shoppable.client.server_info import ServerInfoClient
+from shoppable.client.info import ServerInfoClient
 from shoppable.orchestrator.adapters.classifier import TritonClassifier
 from shoppable.orchestrator.adapters.decoder import DecoderAdapter
 from shoppable.orchestrator.adapters.detector import DetectorAdapter

@@ -16,13 +16,13 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_channelz.v1._async import ChannelzServicer  # no public name leads to the asyncio one
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from shoppable import __version__
 from shoppable.runtime import interceptors
 from shoppable.runtime.health import HealthMonitor, ReadinessCheck, always_ready
 from shoppable.runtime.interceptors.admission import AdmissionLimits
 from shoppable.runtime.logs import configure_logs
+from shoppable.runtime.reflection import add_reflection
 from shoppable.runtime.settings import ServerSettings
 from shoppable.runtime.telemetry import exporting
 from shoppable.v1 import server_info_pb2, server_info_pb2_grpc
@@ -123,10 +123,9 @@ class Server:
         standard = [
             health.SERVICE_NAME,
             channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
-            reflection.SERVICE_NAME,
         ]
         info = server_info_pb2.DESCRIPTOR.services_by_name["ServerInfoService"].full_name
-        reflection.enable_server_reflection([*names, info, *standard], self._grpc)
+        add_reflection([*names, info, *standard], self._grpc)
 
     async def start(self) -> str:
         """Listen, begin to watch health, and return the address as host:port.

@@ -9,7 +9,7 @@ import structlog
 from google.protobuf.duration_pb2 import Duration
 
 from shoppable.client import DecoderClient, ShoppableError
-from shoppable.client.server_info import ServerInfoClient
+from shoppable.client.info import ServerInfoClient
 from shoppable.orchestrator.adapters.retrying import RetryBudget
 from shoppable.orchestrator.domain import DecodeSummary, Frame, Options
 from shoppable.orchestrator.errors import upstream_error
