@@ -12,6 +12,10 @@ from shoppable.v1 import (
     frame_decoder_pb2_grpc,
     object_detector_pb2,
     object_detector_pb2_grpc,
+    orchestrator_pb2,
+    orchestrator_pb2_grpc,
+    product_catalog_pb2,
+    product_catalog_pb2_grpc,
     product_matcher_pb2,
     product_matcher_pb2_grpc,
 )
@@ -19,6 +23,8 @@ from shoppable.v1 import (
 _MODULES: dict[str, tuple[ModuleType, ModuleType]] = {
     "FrameDecoderService": (frame_decoder_pb2, frame_decoder_pb2_grpc),
     "ObjectDetectorService": (object_detector_pb2, object_detector_pb2_grpc),
+    "OrchestratorService": (orchestrator_pb2, orchestrator_pb2_grpc),
+    "ProductCatalogService": (product_catalog_pb2, product_catalog_pb2_grpc),
     "ProductMatcherService": (product_matcher_pb2, product_matcher_pb2_grpc),
 }
 

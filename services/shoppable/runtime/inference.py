@@ -20,6 +20,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from shoppable.runtime import metrics
 from shoppable.runtime.call import remaining_s
 from shoppable.runtime.errors import DeadlineExceededError, ServiceError, UnavailableError
+from shoppable.runtime.peers import PeerFiles
 
 _log = structlog.get_logger(__name__)
 # Our largest batch is far below; tritonclient's own default is 2 GiB.
@@ -41,10 +42,11 @@ class ModelInfo:
 
 
 @contextlib.asynccontextmanager
-async def connect(endpoint: str) -> AsyncIterator[InferenceServerClient]:
-    """Open a channel to Triton at host:port. It connects when it is first used."""
+async def connect(endpoint: str, files: PeerFiles | None = None) -> AsyncIterator[InferenceServerClient]:
+    """Open a channel to Triton at host:port, with TLS if there are files for it. It connects when it is first used."""
     client = InferenceServerClient(
         endpoint,
+        creds=files.credentials() if files else None,
         channel_args=[
             ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
             ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),

@@ -20,10 +20,13 @@ from grpc_reflection.v1alpha import reflection
 
 from shoppable import __version__
 from shoppable.runtime import interceptors
+from shoppable.runtime.auth.authenticator import Authenticator
+from shoppable.runtime.exposure import check_exposure
 from shoppable.runtime.health import HealthMonitor, ReadinessCheck, always_ready
 from shoppable.runtime.logs import configure_logs
 from shoppable.runtime.settings import ServerSettings
 from shoppable.runtime.telemetry import exporting
+from shoppable.runtime.tls import server_credentials
 from shoppable.v1 import server_info_pb2, server_info_pb2_grpc
 
 _log = structlog.get_logger(__name__)
@@ -82,6 +85,14 @@ class Server:
     """A server of an assembly, with health, reflection, channelz and server info beside it."""
 
     def __init__(self, settings: ServerSettings, assembly: Assembly) -> None:
+        """Make the server; it listens after `start`.
+
+        Raises:
+            ConfigurationError: Settings of TLS or callers cannot be used, or would leave it open to a network.
+        """
+        authenticator = Authenticator(settings)
+        check_exposure(settings, callers_are_known=authenticator.asks)
+        self._credentials = server_credentials(settings)
         self._settings = settings
         self._stopping = asyncio.Event()
         self._monitor = HealthMonitor(
@@ -90,7 +101,11 @@ class Server:
             timeout_s=settings.health_timeout_s,
         )
         self._grpc = grpc.aio.server(
-            interceptors=interceptors.chain(max_concurrent_calls=settings.max_concurrent_calls),
+            interceptors=interceptors.chain(
+                max_concurrent_calls=settings.max_concurrent_calls,
+                authenticator=authenticator,
+                open_reflection=settings.auth_open_reflection,
+            ),
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -126,9 +141,10 @@ class Server:
         settings = self._settings
         await self._monitor.start()
         address = f"{settings.host}:{settings.port}"
-        credentials = _credentials(settings)
         port = (
-            self._grpc.add_secure_port(address, credentials) if credentials else self._grpc.add_insecure_port(address)
+            self._grpc.add_secure_port(address, self._credentials)
+            if self._credentials
+            else self._grpc.add_insecure_port(address)
         )
         await self._grpc.start()
         # The first check is awaited: who sees the address finds a service whose health is known.
@@ -188,14 +204,6 @@ async def _run(settings: SettingsT, build: Build[SettingsT]) -> None:
             address = await server.start()
             _log.info("listening", address=address, metrics_port=metrics_port, version=__version__)
             await server.serve_until_stopped()
-
-
-def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
-    if settings.tls_certificate_file is None or settings.tls_key_file is None:
-        return None
-    roots = settings.tls_client_ca_file.read_bytes() if settings.tls_client_ca_file else None
-    pair = (settings.tls_key_file.read_bytes(), settings.tls_certificate_file.read_bytes())
-    return grpc.ssl_server_credentials([pair], root_certificates=roots, require_client_auth=roots is not None)
 
 
 def _write_whole(path: Path, text: str) -> None:
