@@ -453,6 +453,9 @@ async def test_the_orchestrator_asks_under_its_own_name_over_mutual_tls(tmp_path
             stub = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
             source = common_pb2.VideoSource(uri="file:///none.mp4")
             request = orchestrator_pb2.AnnotateVideoRequest(source=source)
-            error = await failure(stub.AnnotateVideo(request, metadata=[("x-api-key", OTHER_KEY)], timeout=LIMIT_S))
-    assert error.code is grpc.StatusCode.NOT_FOUND
+            # It fails, at the decoder or at the detector that is none: what counts is who was let in.
+            await failure(stub.AnnotateVideo(request, metadata=[("x-api-key", OTHER_KEY)], timeout=LIMIT_S))
+            async with asyncio.timeout(LIMIT_S):
+                while not decoder.callers:
+                    await asyncio.sleep(0.01)
     assert [caller.name for caller in decoder.callers] == ["orchestrator"]
