@@ -54,6 +54,10 @@ eval-matching: $(VENV)/.local ## how right the matcher is and whether it knows, 
 lock: ## solve the requirements again (needs uv)
 	uv pip compile pyproject.toml --extra local --extra build -o requirements/local.txt $(LOCK)
 	uv pip compile pyproject.toml --extra dev -c requirements/local.txt -o requirements/dev.txt $(LOCK)
+	for service in decoder detector matcher orchestrator; do \
+		uv pip compile pyproject.toml --extra $$service --extra auth -c requirements/dev.txt -o requirements/$$service.txt $(LOCK); \
+	done
+	printf '%s\n' numpy onnxruntime | uv pip compile - -c requirements/local.txt -o requirements/triton-cpu.txt $(LOCK)
 LOCK := --universal --python-version 3.11 --no-header --no-annotate --generate-hashes --upgrade --quiet
 
 clean: ## remove the environment and caches

@@ -109,6 +109,7 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
+                *_connection_age(settings),
                 # Two servers on one port would share its connections by chance, without a word.
                 ("grpc.so_reuseport", 0),
             ],
@@ -123,6 +124,11 @@ class Server:
         ]
         server_info_pb2_grpc.add_ServerInfoServiceServicer_to_server(_ServerInfoServicer(names, limits), self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._monitor.servicer, self._grpc)
+        self._probed: grpc.aio.Server | None = None
+        if settings.health_port is not None:
+            self._probed = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+            health_pb2_grpc.add_HealthServicer_to_server(self._monitor.servicer, self._probed)
+        self.health_address: str | None = None
         channelz_pb2_grpc.add_ChannelzServicer_to_server(ChannelzServicer(), self._grpc)
         standard = [
             health.SERVICE_NAME,
@@ -147,6 +153,10 @@ class Server:
             else self._grpc.add_insecure_port(address)
         )
         await self._grpc.start()
+        if self._probed is not None:
+            probed_port = self._probed.add_insecure_port(f"{settings.host}:{settings.health_port}")
+            self.health_address = f"{settings.host}:{probed_port}"
+            await self._probed.start()
         # The first check is awaited: who sees the address finds a service whose health is known.
         await self._monitor.check_once()
         self._watch = asyncio.create_task(self._monitor.watch(), name="health")
@@ -167,6 +177,8 @@ class Server:
         await self._monitor.drain()
         await asyncio.sleep(self._settings.shutdown_delay_s)
         await self._grpc.stop(self._settings.shutdown_grace_s)
+        if self._probed is not None:
+            await self._probed.stop(0)
         _log.info("stopped")
 
 
@@ -202,8 +214,21 @@ async def _run(settings: SettingsT, build: Build[SettingsT]) -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, server.request_stop)
             address = await server.start()
-            _log.info("listening", address=address, metrics_port=metrics_port, version=__version__)
+            _log.info(
+                "listening",
+                address=address,
+                health_address=server.health_address,
+                metrics_port=metrics_port,
+                version=__version__,
+            )
             await server.serve_until_stopped()
+
+
+def _connection_age(settings: ServerSettings) -> list[tuple[str, int]]:
+    """Return gRPC's options for it. Calls that run are let finish, however long."""
+    if settings.max_connection_age_s is None:
+        return []
+    return [("grpc.max_connection_age_ms", int(settings.max_connection_age_s * 1000))]
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -55,6 +55,19 @@ class ServerSettings(BaseSettings):
         le=65535,
         description="port of the Prometheus endpoint /metrics; 0 takes a free one; unset: none",
     )
+    health_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port that serves health alone and without TLS, for probes that speak none, as Kubernetes' own;"
+        " 0 takes a free one; unset: health is on the main port only",
+    )
+    max_connection_age_s: float | None = Field(
+        None,
+        gt=0,
+        description="seconds after which a connection is to be replaced, when its calls have ended: clients then look"
+        " up the replicas anew; unset: never",
+    )
     address_file: Path | None = Field(
         None, description="file to write the bound address to, once the server listens: host:port"
     )
