@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching lock clean
+.PHONY: help check-images descriptors demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -50,6 +50,12 @@ bench-decoder: $(VENV)/.local ## the frame decoder against PyAV alone, as ratios
 
 eval-matching: $(VENV)/.local ## how right the matcher is and whether it knows, on the sample film and the groceries (GROCERY=DIR)
 	$(BIN)/python tools/eval_matching.py $(if $(GROCERY),--grocery $(GROCERY))
+
+descriptors: $(VENV)/.local ## write the descriptor set that the gateway of deploy/compose.yaml reads
+	$(BIN)/python tools/descriptor_set.py .build/shoppable.binpb
+
+check-images: $(VENV)/.dev ## build each image's content in a clean folder, without an engine, and start it
+	SHOPPABLE_TEST_IMAGES=1 $(BIN)/python -m pytest tests/service/test_images.py
 
 lock: ## solve the requirements again (needs uv)
 	uv pip compile pyproject.toml --extra local --extra build -o requirements/local.txt $(LOCK)
