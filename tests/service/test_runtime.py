@@ -184,6 +184,27 @@ async def test_probes_have_health_and_nothing_else_on_a_port_of_their_own():
     assert await asyncio.to_thread(health_probe.main, [address]) == 1
 
 
+async def test_a_draining_process_is_not_serving_and_still_alive():
+    async with served(health_port=0, shutdown_grace_s=10) as (servicer, channel, server, _):
+        call = asyncio.ensure_future(frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel).ProbeVideo(order("wait")))
+        await until(lambda: servicer.waiting == 1)
+        async with grpc.aio.insecure_channel(server.health_address) as probe:
+            health = health_pb2_grpc.HealthStub(probe)
+
+            async def status(name: str) -> int:
+                return (await health.Check(health_pb2.HealthCheckRequest(service=name))).status
+
+            assert [await status(name) for name in ("liveness", "")] == [health_pb2.HealthCheckResponse.SERVING] * 2
+            server.request_stop()
+            async with asyncio.timeout(10):
+                while await status("") == health_pb2.HealthCheckResponse.SERVING:
+                    await asyncio.sleep(0.01)
+            assert await status(NAME) == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await status("liveness") == health_pb2.HealthCheckResponse.SERVING
+        servicer.release.set()
+        await call
+
+
 async def test_an_old_connection_is_replaced_and_its_call_finishes():
     async with served(max_connection_age_s=0.2) as (servicer, channel, _, _):
         stub = frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel)

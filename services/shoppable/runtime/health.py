@@ -1,7 +1,7 @@
 """Health that follows what a service needs, for as long as it runs.
 
 A service is NOT_SERVING until its check has passed once, again whenever the check fails, and for good once the server
-drains. The name "" stands for all services together.
+drains. The name "" stands for all services together, and "liveness" for the process: it serves while it answers at all.
 """
 
 import asyncio
@@ -22,6 +22,9 @@ async def always_ready() -> None:
     """The check of a service that needs nothing but itself."""
 
 
+LIVENESS = "liveness"
+
+
 class HealthMonitor:
     """Keeps the standard health service true."""
 
@@ -36,6 +39,7 @@ class HealthMonitor:
         """Set all to NOT_SERVING: the library's servicer begins with SERVING."""
         for name in ("", *self._checks):
             await self.servicer.set(name, _Status.NOT_SERVING)
+        await self.servicer.set(LIVENESS, _Status.SERVING)
 
     async def watch(self) -> None:
         """Check for ever."""
@@ -56,8 +60,9 @@ class HealthMonitor:
         return ready
 
     async def drain(self) -> None:
-        """Turn all to NOT_SERVING for good."""
-        await self.servicer.enter_graceful_shutdown()
+        """Turn all services to NOT_SERVING for good: no check may run any more. The process goes on being alive."""
+        for name in ("", *self._checks):
+            await self.servicer.set(name, _Status.NOT_SERVING)
 
     async def _reason(self, check: ReadinessCheck) -> str | None:
         try:

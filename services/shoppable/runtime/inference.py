@@ -51,6 +51,8 @@ async def connect(endpoint: str, files: PeerFiles | None = None) -> AsyncIterato
             ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
             ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
             ("grpc.enable_http_proxy", 0),
+            # Several replicas of Triton behind one name take turns.
+            ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
             # A restarted Triton should be found within a second or two, not after gRPC's two minutes.
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 2000),

@@ -174,6 +174,7 @@ class Server:
         await self._stopping.wait()
         _log.info("draining", grace_s=self._settings.shutdown_grace_s)
         self._watch.cancel()
+        await asyncio.wait([self._watch])  # a check that ends late would turn it back
         await self._monitor.drain()
         await asyncio.sleep(self._settings.shutdown_delay_s)
         await self._grpc.stop(self._settings.shutdown_grace_s)
