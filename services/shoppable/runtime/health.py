@@ -11,6 +11,8 @@ import structlog
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio
 
+from shoppable.runtime import metrics
+
 _log = structlog.get_logger(__name__)
 _Status = health_pb2.HealthCheckResponse
 
@@ -39,6 +41,8 @@ class HealthMonitor:
         """Set all to NOT_SERVING: the library's servicer begins with SERVING."""
         for name in ("", *self._checks):
             await self.servicer.set(name, _Status.NOT_SERVING)
+            if name:
+                metrics.SERVING.labels(name).set(0)
         await self.servicer.set(LIVENESS, _Status.SERVING)
 
     async def watch(self) -> None:
@@ -54,6 +58,7 @@ class HealthMonitor:
             if self._last.get(name, "") != reason:
                 _log.info("health changed", service=name, serving=reason is None, reason=reason)
             self._last[name] = reason
+            metrics.SERVING.labels(name).set(reason is None)
             await self.servicer.set(name, _Status.SERVING if reason is None else _Status.NOT_SERVING)
         ready = all(reason is None for reason in reasons)
         await self.servicer.set("", _Status.SERVING if ready else _Status.NOT_SERVING)

@@ -21,6 +21,7 @@ from shoppable.runtime import metrics
 from shoppable.runtime.call import remaining_s
 from shoppable.runtime.errors import DeadlineExceededError, ServiceError, UnavailableError
 from shoppable.runtime.peers import PeerFiles
+from shoppable.runtime.spans import asking
 
 _log = structlog.get_logger(__name__)
 # Our largest batch is far below; tritonclient's own default is 2 GiB.
@@ -112,7 +113,7 @@ class Model:
         started = time.perf_counter()
         outcome = "failed"
         try:
-            with self._translated():
+            with asking("triton", self.name), self._translated():
                 answer = await self._client.infer(
                     self.name, [tensor], outputs=[self._output], client_timeout=remaining_s(self._timeout_s)
                 )

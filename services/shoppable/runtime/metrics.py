@@ -1,4 +1,7 @@
-"""The table of all metrics of the suite. Labels have few values: never an id, a path or a text."""
+"""All metrics of the suite; deploy/observability/README.md explains them, in the same order.
+
+Labels have few values: never an id, a path or a text.
+"""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -6,6 +9,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 CALLS = Counter("shoppable_calls", "Calls that ended.", ("service", "method", "code"))
 CALLS_IN_WORK = Gauge("shoppable_calls_in_work", "Calls in work.", ("service", "method"))
+SERVING = Gauge("shoppable_serving", "1 while a service can work, 0 while it cannot.", ("service",))
 CALL_SECONDS = Histogram("shoppable_call_seconds", "Length of calls.", ("service", "method"), buckets=_SECONDS)
 
 FRAMES_DECODED = Counter("shoppable_decoder_frames_decoded", "Frames that the codec gave.")
