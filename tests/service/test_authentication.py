@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import logging
 import time
@@ -40,10 +39,10 @@ from shoppable.v1 import (
     server_info_pb2,
     server_info_pb2_grpc,
 )
+from support.caller_files import KEY, OTHER_KEY, callers_file, digest
 from support.certificates import Authority
 from support.scripted import scripted
 
-KEY, OTHER_KEY = "shop-key-" + "k" * 32, "other-key-" + "o" * 32
 ISSUER, AUDIENCE = "https://issuer.example", "shoppable"
 LIMIT_S = 20
 
@@ -73,22 +72,6 @@ class Catalogs(product_catalog_pb2_grpc.ProductCatalogServiceServicer):
         async for request in request_iterator:
             self.callers.append(request.WhichOneof("request"))
             yield product_catalog_pb2.UpsertProductsResponse()
-
-
-def digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
-def callers_file(folder: Path, **changes: Any) -> Path:
-    entry = {
-        "sha256": [digest(KEY)],
-        "rpcs": ["shoppable.v1.ProductCatalogService/*"],
-        "catalogs": ["summer", "sale-*"],
-    } | changes
-    path = folder / "callers.toml"
-    lines = [f"{name} = {json.dumps(value)}" for name, value in entry.items()]
-    path.write_text("\n".join(["[callers.web-shop]", *lines, ""]))
-    return path
 
 
 @contextlib.asynccontextmanager

@@ -124,6 +124,27 @@ async def test_a_new_certificate_is_shown_to_new_connections_without_a_restart(t
         await ask(standing)
 
 
+async def test_a_crowd_that_knocks_and_goes_does_no_harm(tmp_path: Path):
+    """gRPC's threads ask for the certificate at each handshake, several at a time; a slip there ends the process."""
+    authority = Authority(tmp_path)
+    context = ssl.create_default_context(cafile=str(authority.roots))
+
+    def knock(address: str) -> None:
+        host, _, port = address.rpartition(":")
+        for _ in range(10):
+            with socket.create_connection((host, int(port)), timeout=LIMIT_S):
+                pass
+            # Without ALPN: a TLS client that does not speak HTTP/2.
+            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=LIMIT_S) as plain:
+                context.wrap_socket(plain, server_hostname=host).close()
+
+    async with served(authority.issue("localhost")) as (_, address):
+        knocking = [asyncio.to_thread(knock, address) for _ in range(4)]
+        authority.issue("localhost")
+        await asyncio.gather(*knocking)
+        await probe(address, TlsFiles(authority.roots))
+
+
 async def test_a_broken_new_certificate_leaves_the_old_one_in_force(tmp_path: Path):
     authority = Authority(tmp_path)
     pair = authority.issue("localhost")

@@ -27,9 +27,9 @@ class Authority:
         self.roots = folder / f"{name}.pem"
         self._ca.cert_pem.write_to_path(str(self.roots))
 
-    def issue(self, *names: str, file: str = "server", expired: bool = False) -> Pair:
+    def issue(self, *names: str, file: str = "server", expired: bool = False, until: datetime | None = None) -> Pair:
         """Write `file`.pem and `file`.key for these names, over what is there."""
-        until = LONG_AGO + timedelta(days=1) if expired else None
+        until = LONG_AGO + timedelta(days=1) if expired else until
         issued = self._ca.issue_cert(*names, not_before=LONG_AGO, not_after=until)
         pair = Pair(self._folder / f"{self._name}-{file}.pem", self._folder / f"{self._name}-{file}.key")
         pair.certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))

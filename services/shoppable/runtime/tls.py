@@ -1,6 +1,8 @@
 """TLS of a server: its certificate, and the roots that clients' certificates must come from, read again on change."""
 
 import ssl
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -23,10 +25,47 @@ def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | Non
     if certificate is None or key is None:
         raise ConfigurationError("TLS needs both tls_certificate_file and tls_key_file")
     paths = [certificate, key, *([roots] if roots else [])]
-    files = WatchedFiles(paths, lambda: _configuration(certificate, key, roots))
+    files = _ServerFiles(WatchedFiles(paths, lambda: _read(certificate, key, roots)))
     return grpc.dynamic_ssl_server_credentials(
-        files.value(), files.value, require_client_authentication=roots is not None
+        files.configuration(),
+        files.newer_configuration,  # type: ignore[arg-type]  # None says that nothing is new
+        require_client_authentication=roots is not None,
     )
+
+
+@dataclass(frozen=True)
+class _Contents:
+    certificate: bytes
+    key: bytes
+    roots: bytes | None
+
+
+class _ServerFiles:
+    """Gives gRPC each version of the files once.
+
+    Its threads ask at each handshake, several at a time, and what they are given replaces what other handshakes may be
+    about to use. So nothing is given that is not new: with the same answer each time, a process was seen to crash.
+    """
+
+    def __init__(self, files: WatchedFiles[_Contents]) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        self._given: _Contents | None = None
+
+    def configuration(self) -> grpc.ServerCertificateConfiguration:
+        """Return what to begin with."""
+        self._given = self._files.value()
+        return grpc.ssl_server_certificate_configuration(
+            [(self._given.key, self._given.certificate)], root_certificates=self._given.roots
+        )
+
+    def newer_configuration(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return what the files hold if it has not been given yet; else None."""
+        with self._lock:
+            contents = self._files.value()
+            if contents is self._given:
+                return None
+            return self.configuration()
 
 
 def check_pair(certificate: Path, key: Path) -> None:
@@ -49,14 +88,11 @@ def check_roots(roots: Path) -> None:
         raise ConfigurationError(f"{roots} holds no PEM certificates ({error.reason})") from error
 
 
-def _configuration(certificate: Path, key: Path, roots: Path | None) -> grpc.ServerCertificateConfiguration:
+def _read(certificate: Path, key: Path, roots: Path | None) -> _Contents:
     check_pair(certificate, key)
     if roots is not None:
         check_roots(roots)
-    return grpc.ssl_server_certificate_configuration(
-        [(key.read_bytes(), certificate.read_bytes())],
-        root_certificates=roots.read_bytes() if roots else None,
-    )
+    return _Contents(certificate.read_bytes(), key.read_bytes(), roots.read_bytes() if roots else None)
 
 
 def _no_password() -> str:
