@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import hashlib
+import re
+import shutil
 import socket
 import ssl
+import subprocess
 from pathlib import Path
 
 import grpc
@@ -12,6 +16,7 @@ import pytest
 from shoppable.client.channels import TlsFiles, open_channel
 from shoppable.runtime.peers import PeerFiles, RenewedChannel, peer_files
 from shoppable.runtime.settings import ServerSettings
+from shoppable.runtime.tls import ServerFiles, server_files
 from shoppable.runtime.watched_files import ConfigurationError
 from shoppable.v1 import frame_decoder_pb2, frame_decoder_pb2_grpc
 from support.certificates import Authority, Pair
@@ -199,3 +204,37 @@ def test_files_that_do_not_belong_together_are_named(tmp_path: Path):
         PeerFiles(ServerSettings(peer_ca_file=one.key))
     with pytest.raises(ConfigurationError, match=r"gone\.pem: No such file"):
         PeerFiles(ServerSettings(peer_ca_file=tmp_path / "gone.pem"))
+
+
+def test_grpc_is_given_a_certificate_once_and_again_when_it_is_new(tmp_path: Path):
+    """The same one at each handshake makes gRPC replace what other handshakes are using: under load, that crashed it."""
+    authority = Authority(tmp_path)
+    pair = authority.issue("localhost")
+    files = ServerFiles(server_files(pair.certificate, pair.key, None, look_every_s=0))
+    assert files.configuration() is not None
+    assert [files.newer_configuration() for _ in range(3)] == [None] * 3
+    authority.issue("localhost")
+    assert files.newer_configuration() is not None
+    assert files.newer_configuration() is None
+
+
+async def test_the_recipe_for_certificates_and_keys_on_the_operators_page_works(tmp_path: Path):
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl")
+    page = (Path(__file__).parents[2] / "deploy" / "README.md").read_text()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    recipes = [text for language, text in blocks if not language and text.startswith("openssl ")]
+    assert len(recipes) == 2
+    for recipe in recipes:
+        subprocess.run(["bash", "-euc", recipe], cwd=tmp_path, check=True, capture_output=True)
+    key = (tmp_path / "service.key").read_text()
+    (tmp_path / "callers.toml").write_text(
+        f'[callers.suite]\nsha256 = ["{hashlib.sha256(key.encode()).hexdigest()}"]\nrpcs = ["shoppable.v1.*"]\n'
+    )
+    pair = Pair(tmp_path / "tls.pem", tmp_path / "tls.key")
+    async with (
+        served(pair, auth_callers_file=tmp_path / "callers.toml") as (_, address),
+        open_channel(address, tls=TlsFiles(tmp_path / "ca.pem")) as channel,
+    ):
+        stub = frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel)
+        await stub.ProbeVideo(frame_decoder_pb2.ProbeVideoRequest(), metadata=[("x-api-key", key)], timeout=LIMIT_S)

@@ -24,8 +24,7 @@ def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | Non
         return None
     if certificate is None or key is None:
         raise ConfigurationError("TLS needs both tls_certificate_file and tls_key_file")
-    paths = [certificate, key, *([roots] if roots else [])]
-    files = _ServerFiles(WatchedFiles(paths, lambda: _read(certificate, key, roots)))
+    files = ServerFiles(server_files(certificate, key, roots))
     return grpc.dynamic_ssl_server_credentials(
         files.configuration(),
         files.newer_configuration,  # type: ignore[arg-type]  # None says that nothing is new
@@ -34,23 +33,25 @@ def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | Non
 
 
 @dataclass(frozen=True)
-class _Contents:
+class Contents:
+    """PEM texts of a server's certificate, its key, and the roots of clients' certificates."""
+
     certificate: bytes
     key: bytes
     roots: bytes | None
 
 
-class _ServerFiles:
+class ServerFiles:
     """Gives gRPC each version of the files once.
 
     Its threads ask at each handshake, several at a time, and what they are given replaces what other handshakes may be
     about to use. So nothing is given that is not new: with the same answer each time, a process was seen to crash.
     """
 
-    def __init__(self, files: WatchedFiles[_Contents]) -> None:
+    def __init__(self, files: WatchedFiles[Contents]) -> None:
         self._files = files
         self._lock = threading.Lock()
-        self._given: _Contents | None = None
+        self._given: Contents | None = None
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
         """Return what to begin with."""
@@ -88,11 +89,22 @@ def check_roots(roots: Path) -> None:
         raise ConfigurationError(f"{roots} holds no PEM certificates ({error.reason})") from error
 
 
-def _read(certificate: Path, key: Path, roots: Path | None) -> _Contents:
-    check_pair(certificate, key)
-    if roots is not None:
-        check_roots(roots)
-    return _Contents(certificate.read_bytes(), key.read_bytes(), roots.read_bytes() if roots else None)
+def server_files(
+    certificate: Path, key: Path, roots: Path | None, *, look_every_s: float = 1.0
+) -> WatchedFiles[Contents]:
+    """Return the files' contents, read again when they change and fit together.
+
+    Raises:
+        ConfigurationError: They cannot be read, or do not fit together.
+    """
+
+    def read() -> Contents:
+        check_pair(certificate, key)
+        if roots is not None:
+            check_roots(roots)
+        return Contents(certificate.read_bytes(), key.read_bytes(), roots.read_bytes() if roots else None)
+
+    return WatchedFiles([certificate, key, *([roots] if roots else [])], read, look_every_s=look_every_s)
 
 
 def _no_password() -> str:
