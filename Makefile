@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help check-deploy check-images descriptors demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching lock clean
+.PHONY: help deploy-tools check-deploy check-images descriptors demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,25 +57,28 @@ descriptors: $(VENV)/.local ## write the descriptor set that the gateway of depl
 check-images: $(VENV)/.dev ## build each image's content in a clean folder, without an engine, and start it
 	SHOPPABLE_TEST_IMAGES=1 $(BIN)/python -m pytest tests/service/test_images.py
 
-check-deploy: $(VENV)/.dev .build/bin .build/xds ## check containers, compose file, chart, dashboards; builds helm and kubeconform where Go is
+deploy-tools: .build/bin .build/xds ## fetch what checks the deployment: helm and kubeconform where Go is, Envoy's messages
+
+check-deploy: $(VENV)/.dev deploy-tools ## check the Dockerfile, compose file, chart, gateway, dashboard and alerts
 	$(BIN)/python -m pytest tests/unit/test_dockerfile.py tests/unit/test_compose.py tests/unit/test_helm.py tests/unit/test_observability.py
 
-# Apart from the environment: it brings packages of the same names as others do.
-.build/xds:
-	@$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) \
-		--target $@ xds-protos==1.85.0
-
-# Go's checksum database vouches for both. They take minutes to compile, once.
+# Go's checksum database vouches for both. They take minutes to compile, once; without them, their tests are skipped.
 .build/bin:
 	@mkdir -p .build
-	@if command -v go >/dev/null; then \
-		echo "building helm and kubeconform (once) ..."; \
-		CGO_ENABLED=0 GOBIN="$(CURDIR)/.build/bin.new" go install helm.sh/helm/v3/cmd/helm@v3.18.4 && \
-		CGO_ENABLED=0 GOBIN="$(CURDIR)/.build/bin.new" go install github.com/yannh/kubeconform/cmd/kubeconform@v0.6.7 && \
+	@if ! command -v go >/dev/null; then \
+		echo "Go is not installed: what needs helm and kubeconform is skipped"; \
+	elif echo "building helm and kubeconform (once) ..." && export CGO_ENABLED=0 GOBIN="$(CURDIR)/.build/bin.new" && \
+		timeout 900 go install helm.sh/helm/v3/cmd/helm@v3.18.4 && \
+		timeout 300 go install github.com/yannh/kubeconform/cmd/kubeconform@v0.6.7; then \
 		mv .build/bin.new .build/bin; \
 	else \
-		echo "Go is not installed: what needs helm and kubeconform is skipped"; \
+		echo "helm and kubeconform could not be built: what needs them is skipped"; \
 	fi
+
+# Apart from the environment: it brings packages of the same names as others do.
+.build/xds: $(VENV)/.dev
+	@$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) \
+		--target $@ xds-protos==1.85.0
 
 lock: ## solve the requirements again (needs uv)
 	uv pip compile pyproject.toml --extra local --extra build -o requirements/local.txt $(LOCK)

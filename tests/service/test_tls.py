@@ -207,7 +207,7 @@ def test_files_that_do_not_belong_together_are_named(tmp_path: Path):
 
 
 def test_grpc_is_given_a_certificate_once_and_again_when_it_is_new(tmp_path: Path):
-    """The same one at each handshake makes gRPC replace what other handshakes are using: under load, that crashed it."""
+    """The same one at each handshake makes gRPC replace what other handshakes use: under load, that crashed it."""
     authority = Authority(tmp_path)
     pair = authority.issue("localhost")
     files = ServerFiles(server_files(pair.certificate, pair.key, None, look_every_s=0))
