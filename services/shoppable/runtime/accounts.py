@@ -1,29 +1,31 @@
-"""Who calls: the name by which a caller's calls are counted together.
+"""Under which name a caller's calls are counted together, for limits and turns.
 
 What a stranger says of itself is not believed: a name in the metadata counts only where the operator says so, behind
-something that sets it. The orchestrator sends its own caller's name along to the services that it asks.
+something that sets it. The orchestrator sends the name of its own caller along to the services that it asks, which
+would else count all calls as the orchestrator's.
 """
 
 import re
 from collections.abc import Callable
 
-from shoppable.runtime.call import Call
+from shoppable.runtime.call import Call, current_caller
 
-CALLER_KEY = "x-shoppable-caller"
+ACCOUNT_KEY = "x-shoppable-caller"
 _NAME = re.compile(r"[A-Za-z0-9_.:@/\[\]%-]{1,128}")
 
 
-def identify_by(metadata_key: str | None) -> Callable[[Call], str]:
-    """Return what tells a call's caller: the value of a trusted metadata key, else the address it comes from."""
+def account_by(metadata_key: str | None) -> Callable[[Call], str]:
+    """Return what names a call's account: a trusted metadata key, else the caller that is known, else its address."""
 
-    def identify(call: Call) -> str:
+    def account(call: Call) -> str:
         if metadata_key is not None:
             for key, value in call.context.invocation_metadata() or ():
                 if key == metadata_key and isinstance(value, str) and _NAME.fullmatch(value):
                     return value
-        return host_of(call.context.peer())
+        caller = current_caller()
+        return caller.name if caller else host_of(call.context.peer())
 
-    return identify
+    return account
 
 
 def host_of(peer: str) -> str:
