@@ -113,6 +113,8 @@ PATHS = {
     "ObjectDetectorService/StreamDetectObjects": (),
     "ObjectDetectorService/ListDetectionModels": (),
     "ObjectDetectorService/GetDetectionModel": ("name",),  # a model's; it begins otherwise
+    "ObjectDetectorService/ListCategories": (),
+    "OrchestratorService/RematchProducts": ("catalog",),
     "OrchestratorService/AnnotateVideo": ("options.catalog",),
     "OrchestratorService/StreamAnnotateVideo": ("config.options.catalog",),
     "ProductMatcherService/MatchProducts": ("catalog",),

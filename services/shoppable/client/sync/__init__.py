@@ -7,6 +7,7 @@
 Streams are iterators with `cancel()`, which any thread may call. Errors are those of `shoppable.client`.
 """
 
+from shoppable.client.boxes import box_at
 from shoppable.client.channels import TlsFiles
 from shoppable.client.errors import ShoppableError
 from shoppable.client.sync.catalog import CatalogClient
@@ -28,5 +29,6 @@ __all__ = [
     "ServerInfoClient",
     "ShoppableError",
     "TlsFiles",
+    "box_at",
     "open_channel",
 ]
