@@ -6,18 +6,17 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from shoppable.runtime.settings import ServerSettings
+from shoppable.runtime.triton_connection import TritonSettings
 
 _HERE = Path(__file__).parent
 
 
-class DetectorSettings(ServerSettings):
+class DetectorSettings(TritonSettings):
     """Settings of the object detector."""
 
     service: ClassVar[str] = "detector"
 
     port: int = Field(50052, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    triton_endpoint: str = Field("127.0.0.1:8001", min_length=1, description="host:port of Triton's gRPC interface")
     models_file: Path = Field(
         _HERE / "models.toml", description="TOML file that declares the models: labels, thresholds, output layout"
     )

@@ -5,25 +5,21 @@ Needs the extra of a service that infers (tritonclient). Messages of tritonclien
 
 import contextlib
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
-import numpy as np
 import numpy.typing as npt
 import structlog
-from tritonclient.grpc import InferInput, InferRequestedOutput
-from tritonclient.grpc.aio import InferenceServerClient
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.grpc import InferRequestedOutput
+from tritonclient.utils import InferenceServerException
 
 from shoppable.runtime import metrics
 from shoppable.runtime.call import remaining_s
 from shoppable.runtime.errors import DeadlineExceededError, ServiceError, UnavailableError
+from shoppable.runtime.triton_connection import TritonClient
 
 _log = structlog.get_logger(__name__)
-# Our largest batch is far below; tritonclient's own default is 2 GiB.
-_MAX_MESSAGE_BYTES = 64 * 2**20
 
 
 class UnknownModelError(Exception):
@@ -40,32 +36,10 @@ class ModelInfo:
     output_shape: tuple[int, ...]
 
 
-@contextlib.asynccontextmanager
-async def connect(endpoint: str) -> AsyncIterator[InferenceServerClient]:
-    """Open a channel to Triton at host:port. It connects when it is first used."""
-    client = InferenceServerClient(
-        endpoint,
-        channel_args=[
-            ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-            ("grpc.enable_http_proxy", 0),
-            # A restarted Triton should be found within a second or two, not after gRPC's two minutes.
-            ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.max_reconnect_backoff_ms", 2000),
-        ],
-    )
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
 class Model:
     """A model with one input and one output, both with a batch dimension first."""
 
-    def __init__(
-        self, client: InferenceServerClient, name: str, *, input_name: str, output_name: str, timeout_s: float
-    ) -> None:
+    def __init__(self, client: TritonClient, name: str, *, input_name: str, output_name: str, timeout_s: float) -> None:
         self.name = name
         self._client = client
         self._input_name = input_name
@@ -103,14 +77,16 @@ class Model:
             UnavailableError: Triton cannot be reached, or the model cannot run.
             DeadlineExceededError: No answer within the call's time.
         """
-        tensor = InferInput(self._input_name, list(batch.shape), np_to_triton_dtype(batch.dtype))
-        tensor.set_data_from_numpy(np.ascontiguousarray(batch))
         started = time.perf_counter()
         outcome = "failed"
         try:
             with self._translated():
-                answer = await self._client.infer(
-                    self.name, [tensor], outputs=[self._output], client_timeout=remaining_s(self._timeout_s)
+                answer = await self._client.infer_batch(
+                    self.name,
+                    batch,
+                    input_name=self._input_name,
+                    outputs=[self._output],
+                    timeout_s=self._timeout_s,
                 )
             output: npt.NDArray[Any] | None = answer.as_numpy(self._output_name)
             if output is None or len(output) != len(batch):

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import structlog
-from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from shoppable.detector.boxes import Floats
@@ -19,6 +18,7 @@ from shoppable.detector.ports import LoadedModel, ModelState
 from shoppable.runtime.call import remaining_s
 from shoppable.runtime.errors import DeadlineExceededError, UnavailableError
 from shoppable.runtime.inference import Model, ModelInfo, UnknownModelError
+from shoppable.runtime.triton_connection import TritonClient
 
 _log = structlog.get_logger(__name__)
 
@@ -32,9 +32,7 @@ _BROKEN_CONNECTION = ("socket closed", "connection reset", "broken pipe", "goawa
 class TritonModel:
     """A `ports.DetectionModel` on Triton."""
 
-    def __init__(
-        self, client: InferenceServerClient, spec: ModelSpec, *, timeout_s: float, proof_lasts_s: float
-    ) -> None:
+    def __init__(self, client: TritonClient, spec: ModelSpec, *, timeout_s: float, proof_lasts_s: float) -> None:
         """Take a channel to Triton and what the operator declared; nothing is asked yet.
 
         Args:

@@ -1,0 +1,175 @@
+"""The way to Triton: one channel, with TLS where it is asked for, and shared memory where Triton is on this host.
+
+Needs the extra of a service that infers (tritonclient), whose exceptions pass through; see `inference` for a model.
+"""
+
+import contextlib
+import ipaddress
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Literal
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+import structlog
+from pydantic import Field, SecretStr, model_validator
+from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from shoppable.runtime.call import remaining_s
+from shoppable.runtime.settings import ServerSettings
+from shoppable.runtime.shared_regions import SharedRegions
+
+_log = structlog.get_logger(__name__)
+# Our largest batch is far below; tritonclient's own default is 2 GiB.
+_MAX_MESSAGE_BYTES = 64 * 2**20
+_KEY_HEADER = "triton-grpc-protocol-"
+_CHANNEL_ARGUMENTS = (
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),
+    # A restarted Triton should be found within a second or two, not after gRPC's two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+)
+
+
+class TritonSettings(ServerSettings):
+    """Settings of a server that asks Triton."""
+
+    triton_endpoint: str = Field(
+        "127.0.0.1:8001", min_length=1, description="Triton's gRPC address: host:port, or unix:/path of a socket"
+    )
+    triton_tls: bool = Field(False, description="whether Triton speaks TLS")
+    triton_ca_file: Path | None = Field(
+        None, description="PEM roots that Triton's certificate must come from, with triton_tls; unset: the usual ones"
+    )
+    triton_certificate_file: Path | None = Field(None, description="PEM chain that we show to Triton; unset: none")
+    triton_key_file: Path | None = Field(None, description="PEM key of that certificate")
+    triton_shared_memory: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="whether tensors go to Triton through shared memory: auto = where its address is of this host,"
+        " on = try it anyway; where Triton refuses they go over gRPC",
+    )
+    triton_shared_memory_mb: int = Field(
+        64, ge=1, le=65536, description="most memory in /dev/shm for that, in MiB; what does not fit goes over gRPC"
+    )
+    triton_shared_memory_key: SecretStr | None = Field(
+        None,
+        pattern=r"^[a-z0-9._-]+=[!-~]+$",
+        description="name=value of the key that Triton's --grpc-restricted-protocol asks for shared-memory",
+    )
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> "TritonSettings":
+        if (self.triton_certificate_file is None) != (self.triton_key_file is None):
+            raise ValueError("triton_certificate_file and triton_key_file must be set together")
+        if not self.triton_tls and (self.triton_ca_file or self.triton_certificate_file):
+            raise ValueError("triton_ca_file and triton_certificate_file need triton_tls")
+        return self
+
+
+class TritonClient(InferenceServerClient):  # type: ignore[misc]  # tritonclient has no types
+    """tritonclient's client, whose inputs travel the fastest way there is."""
+
+    def __init__(self, settings: TritonSettings) -> None:
+        """Open a channel. It connects when it is first used.
+
+        Raises:
+            OSError: A file of the settings cannot be read.
+        """
+        super().__init__(settings.triton_endpoint, creds=_credentials(settings), channel_args=list(_CHANNEL_ARGUMENTS))
+        mode = settings.triton_shared_memory
+        self._regions: SharedRegions | None = None
+        if mode == "on" or (mode == "auto" and is_this_host(settings.triton_endpoint)):
+            headers = {}
+            if settings.triton_shared_memory_key is not None:
+                name, _, value = settings.triton_shared_memory_key.get_secret_value().partition("=")
+                headers[_KEY_HEADER + name] = value
+            self._regions = SharedRegions(self, most_bytes=settings.triton_shared_memory_mb * 2**20, headers=headers)
+
+    async def infer_batch(
+        self,
+        model: str,
+        batch: npt.NDArray[Any],
+        *,
+        version: str = "",
+        input_name: str,
+        outputs: list[InferRequestedOutput],
+        timeout_s: float,
+    ) -> InferResult:
+        """Run a model on one input within `timeout_s` and the time that the current call has left.
+
+        Raises:
+            InferenceServerException: Triton cannot be reached, or answered with an error.
+            DeadlineExceededError: The call has no time left.
+        """
+        tensor = InferInput(input_name, list(batch.shape), np_to_triton_dtype(batch.dtype))
+
+        async def ask() -> InferResult:
+            return await self.infer(
+                model, [tensor], model_version=version, outputs=outputs, client_timeout=remaining_s(timeout_s)
+            )
+
+        region = self._regions.take(batch.nbytes) if self._regions else None
+        if self._regions is not None and region is not None:
+            try:
+                region.write(batch)
+                tensor.set_shared_memory(region.name, batch.nbytes)
+                answer = await ask()
+            except InferenceServerException as error:
+                if region.name not in (error.message() or ""):
+                    self._regions.retire(region)
+                    raise
+                # Triton names a region that it does not know; it has not begun, so nothing is asked twice.
+                self._regions.lost(region)
+            except BaseException:
+                self._regions.retire(region)
+                raise
+            else:
+                self._regions.give_back(region)
+                return answer
+        tensor.set_data_from_numpy(np.ascontiguousarray(batch))
+        return await ask()
+
+    async def close(self) -> None:
+        """Give the shared memory up and close the channel."""
+        if self._regions is not None:
+            await self._regions.close()
+        await super().close()
+
+
+@contextlib.asynccontextmanager
+async def connect(settings: TritonSettings) -> AsyncIterator[TritonClient]:
+    """Open the way to Triton while inside.
+
+    Raises:
+        OSError: A file of the settings cannot be read.
+    """
+    client = TritonClient(settings)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def is_this_host(endpoint: str) -> bool:
+    """Whether an address is certainly of this host: a socket in the file system, or a loopback address."""
+    if endpoint.startswith(("unix:", "unix-abstract:")):
+        return True
+    host = endpoint.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _credentials(settings: TritonSettings) -> grpc.ChannelCredentials | None:
+    if not settings.triton_tls:
+        return None
+    files = (settings.triton_ca_file, settings.triton_key_file, settings.triton_certificate_file)
+    return grpc.ssl_channel_credentials(*(None if file is None else file.read_bytes() for file in files))
