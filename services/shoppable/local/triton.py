@@ -3,9 +3,11 @@
     async with await TritonServer.start(repository=Path("deploy/triton/models")) as server:
         client = InferenceServerClient(server.grpc_endpoint)
 
-The wheel's server is 2.51, which has known holes in its shared-memory and HTTP interfaces. So it listens on the
-loopback address only, without HTTP, and the interfaces that the suite does not use are closed. It is for
-trusted programs on one machine; for anything else use NVIDIA's image (deploy/triton/README.md).
+The wheel's server is 2.51, which has known holes in its shared-memory and HTTP interfaces, and loading a model runs
+what is in it. So it listens on a socket in a folder that only its owner can enter, without HTTP, and the interfaces
+that the suite does not use are closed. A key would not keep other users out: Triton takes keys on its command line,
+which everybody can read. It is for one user's programs on one machine; for anything else use NVIDIA's image
+(deploy/triton/README.md).
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from shoppable.local import processes
 from shoppable.local.guardian import remove_shared_memory, shared_memory_regions
 from shoppable.local.inference import InferenceServer, InferenceServerSettings, StateChange
 from shoppable.local.model_repository import read_model_repository
-from shoppable.local.ports import LOOPBACK, ReservedPort
+from shoppable.local.ports import LOOPBACK, UNIX, ReservedPort
 from shoppable.local.triton_requirements import Host, TritonInstallation, find_triton
 
 if TYPE_CHECKING:
@@ -38,7 +40,11 @@ _LOGGER = logging.getLogger(__name__)
 _CONFIG_NAME = "cpu"
 _STUB = "triton_python_backend_stub"
 # What the suite never calls, and what the known attacks begin with.
-_CLOSED_PROTOCOLS = "shared-memory,model-repository,statistics,trace,logging"
+_CLOSED_PROTOCOLS = "trace,logging"
+_CLOSED_WITHOUT_MODEL_CONTROL = ",model-repository,statistics"
+# Triton makes a socket's name of the path and the port; no port is taken.
+_SOCKET_PORT = 1
+_SOCKET_PATH_BYTES = 107  # that Linux allows
 # The rest of our environment, with whatever secrets it holds, is not Triton's business.
 _INHERITED_VARIABLES = ("HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
@@ -58,17 +64,17 @@ class TritonServer(InferenceServer):
         settings: InferenceServerSettings,
         on_change: Callable[[StateChange], None] | None,
         log_path: Path | None,
-        port: int,
         metrics_port: int,
+        model_control: bool,
     ) -> None:
         super().__init__(
             models=read_model_repository(repository, config_name=_CONFIG_NAME),
             settings=settings,
             on_change=on_change,
             log_path=log_path,
-            port=port,
         )
         self._installation = installation
+        self._model_control = model_control
         self._repository = repository = repository.resolve()
         # Unique, so that the regions of another server are never removed.
         self._regions = f"shoppable-{secrets.token_hex(8)}-"
@@ -78,6 +84,9 @@ class TritonServer(InferenceServer):
         self._stubs: frozenset[int] = frozenset()
         self._metrics_port: ReservedPort | None = None
         try:
+            if len(os.fsencode(self._socket)) > _SOCKET_PATH_BYTES:
+                message = f"the path of Triton's socket is too long: set TMPDIR to a shorter one than {self._socket}"
+                raise OSError(message)  # noqa: TRY301
             self._metrics_port = ReservedPort(number=metrics_port)
             _assemble_backends(
                 installation, backends=backends or repository.parent / "backends", folder=self._backends_folder
@@ -99,8 +108,8 @@ class TritonServer(InferenceServer):
         settings: InferenceServerSettings | None = None,
         on_change: Callable[[StateChange], None] | None = None,
         log_path: Path | None = None,
-        port: int = 0,
         metrics_port: int = 0,
+        model_control: bool = False,
     ) -> Self:
         """Starts a server and returns when each of its models has answered an inference.
 
@@ -111,14 +120,15 @@ class TritonServer(InferenceServer):
             settings: How the server is watched and ended.
             on_change: Told of each change of state, on the event loop; must be quick.
             log_path: Where the server's output goes; by default a private file that goes with the server.
-            port: For gRPC; 0 for any free one.
             metrics_port: For Prometheus; 0 for any free one.
+            model_control: Whether models can be loaded and unloaded while it runs (Triton's explicit mode); it begins
+                with all that the repository holds.
 
         Raises:
             TritonRequirementError: Triton cannot run on this machine.
             ModelRepositoryError: The repository cannot be used.
             InferenceServerError: The server did not become ready.
-            OSError: A port is taken, or the disk is full.
+            OSError: The metrics' port is taken, the disk is full, or the temporary folder's path is too long.
         """
         installation = find_triton(Host.current())
         server = cls(
@@ -129,11 +139,20 @@ class TritonServer(InferenceServer):
             settings=settings or InferenceServerSettings(),
             on_change=on_change,
             log_path=log_path,
-            port=port,
             metrics_port=metrics_port,
+            model_control=model_control,
         )
         await server._begin()
         return server
+
+    @property
+    def grpc_endpoint(self) -> str:
+        """See `InferenceServer`: a socket, which only its owner can connect to."""
+        return f"{UNIX}{self._socket}"
+
+    @property
+    def _socket(self) -> Path:
+        return self._work_folder / f"grpc:{_SOCKET_PORT}"
 
     @property
     def metrics_endpoint(self) -> str | None:
@@ -156,16 +175,23 @@ class TritonServer(InferenceServer):
 
     def _command(self) -> Sequence[str]:
         assert self._metrics_port is not None  # noqa: S101 -- set by __init__
+        control, closed = ["--model-control-mode=none"], _CLOSED_PROTOCOLS + _CLOSED_WITHOUT_MODEL_CONTROL
+        if self._model_control:
+            control, closed = ["--model-control-mode=explicit", "--load-model=*"], _CLOSED_PROTOCOLS
         return (
             str(_executable(self._installation.binary, folder=self._work_folder)),
             f"--model-repository={self._repository}",
             f"--backend-directory={self._backends_folder}",
             f"--model-config-name={_CONFIG_NAME}",
             "--disable-auto-complete-config",
-            "--model-control-mode=none",
-            f"--grpc-address={LOOPBACK}",
-            f"--grpc-port={self._grpc_port.number}",
-            f"--grpc-restricted-protocol={_CLOSED_PROTOCOLS}:{self._lock}",
+            *(
+                ("--model-control-mode=explicit", "--load-model=*")
+                if self._model_control
+                else ("--model-control-mode=none",)
+            ),
+            f"--grpc-address={UNIX}{self._work_folder / 'grpc'}",
+            f"--grpc-port={_SOCKET_PORT}",
+            f"--grpc-restricted-protocol={closed}:{self._lock}",
             "--allow-http=false",
             "--allow-sagemaker=false",
             "--allow-vertex-ai=false",
