@@ -31,7 +31,10 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 300),
 ]
 # Local servers speak plain gRPC on the loopback address; certificates set for other servers are not theirs.
-_FOREIGN_VARIABLES = ("TLS_CERTIFICATE_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE", "METRICS_PORT")
+_FOREIGN_VARIABLES = (
+    *("TLS_CERTIFICATE_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE", "METRICS_PORT"),
+    *("TRITON_TLS", "TRITON_CA_FILE", "TRITON_CERTIFICATE_FILE", "TRITON_KEY_FILE"),
+)
 # The services compute little themselves. A thread pool for each core in each of them would only fight with the
 # inference server, which has the cores.
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")

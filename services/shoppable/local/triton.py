@@ -184,11 +184,7 @@ class TritonServer(InferenceServer):
             f"--backend-directory={self._backends_folder}",
             f"--model-config-name={_CONFIG_NAME}",
             "--disable-auto-complete-config",
-            *(
-                ("--model-control-mode=explicit", "--load-model=*")
-                if self._model_control
-                else ("--model-control-mode=none",)
-            ),
+            *control,
             f"--grpc-address={UNIX}{self._work_folder / 'grpc'}",
             f"--grpc-port={_SOCKET_PORT}",
             f"--grpc-restricted-protocol={closed}:{self._lock}",
