@@ -94,6 +94,7 @@ class TritonServer(InferenceServer):
             if instances is not None:
                 self._repository = self._work_folder / "models"
                 _scale_repository(repository, folder=self._repository, instances=instances)
+                self.models = read_model_repository(self._repository, config_name=_CONFIG_NAME)
         except BaseException:
             self._release()
             raise

@@ -5,6 +5,7 @@ Needs the extra of a service that infers (tritonclient), whose exceptions pass t
 
 import contextlib
 import ipaddress
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,7 @@ _log = structlog.get_logger(__name__)
 # Our largest batch is far below; tritonclient's own default is 2 GiB.
 _MAX_MESSAGE_BYTES = 64 * 2**20
 _KEY_HEADER = "triton-grpc-protocol-"
+_KEY = re.compile(r"[a-z0-9._-]+=[!-~]+")
 _CHANNEL_ARGUMENTS = (
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
@@ -58,16 +60,18 @@ class TritonSettings(ServerSettings):
     )
     triton_shared_memory_key: SecretStr | None = Field(
         None,
-        pattern=r"^[a-z0-9._-]+=[!-~]+$",
         description="name=value of the key that Triton's --grpc-restricted-protocol asks for shared-memory",
     )
 
     @model_validator(mode="after")
-    def _check_tls(self) -> "TritonSettings":
+    def _check_triton(self) -> "TritonSettings":
         if (self.triton_certificate_file is None) != (self.triton_key_file is None):
             raise ValueError("triton_certificate_file and triton_key_file must be set together")
         if not self.triton_tls and (self.triton_ca_file or self.triton_certificate_file):
             raise ValueError("triton_ca_file and triton_certificate_file need triton_tls")
+        key = self.triton_shared_memory_key
+        if key is not None and not _KEY.fullmatch(key.get_secret_value()):
+            raise ValueError("triton_shared_memory_key must be name=value, the name in small letters")
         return self
 
 
