@@ -1,0 +1,278 @@
+"""The object detector's service against Triton driven directly, at the same concurrency: `make bench-detector`.
+
+Both get the same pictures. Driven directly, Triton gets tensors that were prepared beforehand, one request for each
+model, and its candidates are thrown away; the service gets pictures, prepares them, and suppresses and fuses what comes
+back. They take turns in small portions, so that whatever else the machine does meets both. The figures are ratios; the
+CPU seconds say what the service itself costs, which on a machine without a GPU it takes from the models.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import io
+import itertools
+import json
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+from detector_process import detector_process
+from machine import cpu_seconds, machine
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from tritonclient.grpc import InferInput, InferRequestedOutput
+from tritonclient.grpc.aio import InferenceServerClient
+
+from shoppable.client import open_channel
+from shoppable.detector.letterbox import Letterbox
+from shoppable.local.locations import MODEL_REPOSITORY, SAMPLES
+from shoppable.local.service_process import ServiceProcess
+from shoppable.local.triton import TritonServer
+from shoppable.v1 import common_pb2
+from shoppable.v1 import object_detector_pb2 as pb
+from shoppable.v1 import object_detector_pb2_grpc as pb_grpc
+
+Pixels = npt.NDArray[np.uint8]
+SIDES = {"detector_coco": 512, "detector_wearables": 300}
+PICTURES = 16
+GOALS = {"throughput": 0.95, "latency": 1.10}
+
+
+@dataclass
+class Runs:
+    """What one way of asking took, portion by portion."""
+
+    rates: list[float] = field(default_factory=list)  # pictures a second
+    latencies_s: list[float] = field(default_factory=list)  # of a picture
+    service_cpu_s: list[float] = field(default_factory=list)  # for a picture
+
+
+# Asks `count` times, with so many at a time, and returns the seconds that each took.
+Driver = Callable[[int, int], Awaitable[list[float]]]
+
+
+async def closed_loop(ask: Callable[[int], Awaitable[object]], count: int, concurrency: int) -> list[float]:
+    """Keep `concurrency` requests going until `count` are answered."""
+    numbers, took = iter(range(count)), []
+
+    async def work() -> None:
+        for number in numbers:
+            started = time.perf_counter()
+            await ask(number)
+            took.append(time.perf_counter() - started)
+
+    await asyncio.gather(*(work() for _ in range(concurrency)))
+    return took
+
+
+class Direct:
+    """Triton without the service: plain gRPC, tensors made beforehand, all models of a picture at once."""
+
+    def __init__(self, client: InferenceServerClient, pictures: Sequence[Pixels]) -> None:
+        self._client = client
+        self._inputs = [
+            {
+                model: Letterbox.fit(p.shape[1], p.shape[0], input_width=side, input_height=side).draw(p)
+                for model, side in SIDES.items()
+            }
+            for p in pictures
+        ]
+
+    async def run(self, count: int, concurrency: int) -> list[float]:
+        """See `Driver`."""
+        return await closed_loop(self._ask, count, concurrency)
+
+    async def _ask(self, number: int) -> object:
+        inputs = self._inputs[number % len(self._inputs)]
+        return await asyncio.gather(*(self._infer(model, batch) for model, batch in inputs.items()))
+
+    async def _infer(self, model: str, batch: Pixels) -> object:
+        tensor = InferInput("images", list(batch.shape), "UINT8")
+        tensor.set_data_from_numpy(batch)
+        answer = await self._client.infer(model, [tensor], outputs=[InferRequestedOutput("candidates")])
+        return answer.as_numpy("candidates")
+
+
+class Unary:
+    """The service, one picture a call."""
+
+    def __init__(self, stub: pb_grpc.ObjectDetectorServiceStub, images: Sequence[common_pb2.Image]) -> None:
+        self._stub = stub
+        self._images = images
+
+    async def run(self, count: int, concurrency: int) -> list[float]:
+        """See `Driver`."""
+
+        async def ask(number: int) -> object:
+            return await self._stub.DetectObjects(pb.DetectObjectsRequest(images=[self._images[number % PICTURES]]))
+
+        return await closed_loop(ask, count, concurrency)
+
+
+class Streaming:
+    """The service, one stream with so many frames on their way; a frame's time is from its sending to its result."""
+
+    def __init__(self, stub: pb_grpc.ObjectDetectorServiceStub, images: Sequence[common_pb2.Image]) -> None:
+        self._stub = stub
+        self._images = images
+
+    async def run(self, count: int, concurrency: int) -> list[float]:
+        """See `Driver`."""
+        slots, sent, took = asyncio.Semaphore(concurrency), [], []
+
+        async def requests() -> AsyncIterator[pb.StreamDetectObjectsRequest]:
+            yield pb.StreamDetectObjectsRequest(config=pb.DetectionOptions())
+            for number in range(count):
+                await slots.acquire()
+                sent.append(time.perf_counter())
+                frame = pb.DetectionFrame(frame_id=number, image=self._images[number % PICTURES])
+                yield pb.StreamDetectObjectsRequest(frame=frame)
+
+        async for answer in self._stub.StreamDetectObjects(requests()):
+            if answer.HasField("frame"):
+                took.append(time.perf_counter() - sent[answer.frame.frame_id])
+                slots.release()
+        return took
+
+
+def pictures_of(film: Path) -> list[Pixels]:
+    """Return some frames from all over a film."""
+    with av.open(str(film)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return frames[:: max(1, len(frames) // PICTURES)][:PICTURES]
+
+
+def raw(pixels: Pixels) -> common_pb2.Image:
+    """Return a picture as RGB24."""
+    height, width = pixels.shape[:2]
+    return common_pb2.Image(data=pixels.tobytes(), format=common_pb2.IMAGE_FORMAT_RGB24, width=width, height=height)
+
+
+def jpeg(pixels: Pixels) -> common_pb2.Image:
+    """Return a picture as JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
+    return common_pb2.Image(data=buffer.getvalue())
+
+
+async def measure(film: Path, levels: Sequence[int], rounds: int, portion: int) -> dict[int, dict[str, Runs]]:
+    """Take all ways of asking in turns, at each concurrency; the first round is a warm-up and is dropped."""
+    pictures = pictures_of(film)
+    results: dict[int, dict[str, Runs]] = {}
+    async with contextlib.AsyncExitStack() as stack:
+        triton = await stack.enter_async_context(await TritonServer.start(repository=MODEL_REPOSITORY))
+        client = await stack.enter_async_context(InferenceServerClient(triton.grpc_endpoint))
+        drivers: dict[str, tuple[Driver, ServiceProcess | None]] = {"direct": (Direct(client, pictures).run, None)}
+        for memory in ("auto", "off"):
+            service = await stack.enter_async_context(
+                detector_process(
+                    f"--triton-endpoint={triton.grpc_endpoint}",
+                    f"--triton-shared-memory={memory}",
+                    f"--frames-in-flight={max(levels)}",
+                )
+            )
+            stub = pb_grpc.ObjectDetectorServiceStub(await stack.enter_async_context(open_channel(service.endpoint)))
+            name = "" if memory == "auto" else ", plain gRPC"
+            drivers[f"unary RGB24{name}"] = Unary(stub, [raw(p) for p in pictures]).run, service
+            drivers[f"stream RGB24{name}"] = Streaming(stub, [raw(p) for p in pictures]).run, service
+            if memory == "auto":
+                drivers["unary JPEG"] = Unary(stub, [jpeg(p) for p in pictures]).run, service
+                drivers["stream JPEG"] = Streaming(stub, [jpeg(p) for p in pictures]).run, service
+        for level in levels:
+            results[level] = {name: Runs() for name in drivers}
+            for number in range(rounds + 1):
+                # Each round in another order: who comes first after a pause is faster on some machines.
+                order = list(itertools.islice(itertools.cycle(drivers), number, number + len(drivers)))
+                for name in order:
+                    driver, service_ = drivers[name]
+                    cpu, started = cpu_of(service_), time.perf_counter()
+                    took = await driver(portion, level)
+                    seconds = time.perf_counter() - started
+                    if number:
+                        runs = results[level][name]
+                        runs.rates.append(portion / seconds)
+                        runs.latencies_s.extend(took)
+                        runs.service_cpu_s.append((cpu_of(service_) - cpu) / portion)
+    return results
+
+
+def cpu_of(service: ServiceProcess | None) -> float:
+    """Return the CPU seconds that a service has had; none without one."""
+    return cpu_seconds(service.pid) if service and service.pid else 0.0
+
+
+def figures_of(results: dict[int, dict[str, Runs]]) -> list[dict[str, object]]:
+    """Return one row for each concurrency and way of asking, with ratios to Triton driven directly."""
+    rows: list[dict[str, object]] = []
+    for level, ways in results.items():
+        direct = ways["direct"]
+        for name, runs in ways.items():
+            # Of each round by itself: its portions were neighbours.
+            ratios = [ours / theirs for ours, theirs in zip(runs.rates, direct.rates, strict=True)]
+            latency = statistics.median(runs.latencies_s)
+            rows.append(
+                {
+                    "concurrency": level,
+                    "asked": name,
+                    "images/s": statistics.median(runs.rates),
+                    "throughput ratio": statistics.median(ratios),
+                    "median ms": latency * 1000,
+                    "latency ratio": latency / statistics.median(direct.latencies_s),
+                    "service CPU ms": statistics.median(runs.service_cpu_s) * 1000,
+                }
+            )
+    return rows
+
+
+def show(rows: Sequence[dict[str, object]], console: Console) -> None:
+    """Print the table and how it stands with the goals."""
+    table = Table(title="the detector's service and Triton driven directly")
+    for column in rows[0]:
+        table.add_column(column, justify="left" if column == "asked" else "right")
+    last = rows[0]["concurrency"]
+    for row in rows:
+        if row["concurrency"] != last:
+            table.add_section()
+            last = row["concurrency"]
+        table.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()))
+    console.print(table)
+    best = {
+        name: max(float(str(r["throughput ratio"])) for r in rows if (r["asked"], r["concurrency"]) == (name, last))
+        for name in dict.fromkeys(str(row["asked"]) for row in rows)
+    }
+    for name, ratio in best.items():
+        if name == "direct":
+            continue
+        single = next(float(str(row["latency ratio"])) for row in rows if row["asked"] == name)
+        console.print(
+            f"{name}: {ratio:.2f} of Triton's throughput at concurrency {last} (goal {GOALS['throughput']}),"
+            f" {single:.2f} of its median latency at {rows[0]['concurrency']} (goal {GOALS['latency']:.2f})"
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--film", type=Path, default=SAMPLES / "film.mp4", help="whose frames are asked about")
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 2, 4, 8], help="(default: 1 2 4 8)")
+    parser.add_argument("--rounds", type=int, default=6, help="portions of each that count (default: %(default)s)")
+    parser.add_argument("--portion", type=int, default=16, help="pictures in a portion (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    arguments = parser.parse_args()
+    results = asyncio.run(measure(arguments.film, sorted(arguments.concurrency), arguments.rounds, arguments.portion))
+    rows = figures_of(results)
+    console = Console()
+    show(rows, console)
+    console.print(machine())
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
