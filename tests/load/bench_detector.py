@@ -2,8 +2,9 @@
 
 Both get the same pictures. Driven directly, Triton gets tensors that were prepared beforehand, one request for each
 model, and its candidates are thrown away; the service gets pictures, prepares them, and suppresses and fuses what comes
-back. They take turns in small portions, so that whatever else the machine does meets both. The figures are ratios; the
-CPU seconds say what the service itself costs, which on a machine without a GPU it takes from the models.
+back. They take turns in small portions, so that whatever else the machine does meets both. The figures are ratios. The
+CPU time says what each part costs for a picture: where the models run on the same cores and those are all busy, the
+ratio of all CPU time is what the throughput comes to, and it is far less noisy.
 """
 
 import argparse
@@ -50,7 +51,8 @@ class Runs:
 
     rates: list[float] = field(default_factory=list)  # pictures a second
     latencies_s: list[float] = field(default_factory=list)  # of a picture
-    service_cpu_s: list[float] = field(default_factory=list)  # for a picture
+    # CPU time for a picture, by whose it is.
+    cpu_s: dict[str, list[float]] = field(default_factory=lambda: {"service": [], "Triton": [], "caller": []})
 
 
 # Asks `count` times, with so many at a time, and returns the seconds that each took.
@@ -179,9 +181,9 @@ async def measure(film: Path, levels: Sequence[int], rounds: int, portion: int) 
             )
             stub = pb_grpc.ObjectDetectorServiceStub(await stack.enter_async_context(open_channel(service.endpoint)))
             name = "" if memory == "auto" else ", plain gRPC"
-            drivers[f"unary RGB24{name}"] = Unary(stub, [raw(p) for p in pictures]).run, service
             drivers[f"stream RGB24{name}"] = Streaming(stub, [raw(p) for p in pictures]).run, service
             if memory == "auto":
+                drivers["unary RGB24"] = Unary(stub, [raw(p) for p in pictures]).run, service
                 drivers["unary JPEG"] = Unary(stub, [jpeg(p) for p in pictures]).run, service
                 drivers["stream JPEG"] = Streaming(stub, [jpeg(p) for p in pictures]).run, service
         for level in levels:
@@ -191,20 +193,26 @@ async def measure(film: Path, levels: Sequence[int], rounds: int, portion: int) 
                 order = list(itertools.islice(itertools.cycle(drivers), number, number + len(drivers)))
                 for name in order:
                     driver, service_ = drivers[name]
-                    cpu, started = cpu_of(service_), time.perf_counter()
+                    before = cpu_now(service_, triton)
+                    started = time.perf_counter()
                     took = await driver(portion, level)
                     seconds = time.perf_counter() - started
                     if number:
                         runs = results[level][name]
                         runs.rates.append(portion / seconds)
                         runs.latencies_s.extend(took)
-                        runs.service_cpu_s.append((cpu_of(service_) - cpu) / portion)
+                        for whose, after in cpu_now(service_, triton).items():
+                            runs.cpu_s[whose].append((after - before[whose]) / portion)
     return results
 
 
-def cpu_of(service: ServiceProcess | None) -> float:
-    """Return the CPU seconds that a service has had; none without one."""
-    return cpu_seconds(service.pid) if service and service.pid else 0.0
+def cpu_now(service: ServiceProcess | None, triton: TritonServer) -> dict[str, float]:
+    """Return the CPU seconds that each has had until now."""
+    return {
+        "service": cpu_seconds(service.pid) if service and service.pid else 0.0,
+        "Triton": sum(cpu_seconds(pid) for pid in (triton.server_pid, *triton.stub_pids) if pid),
+        "caller": time.process_time(),
+    }
 
 
 def figures_of(results: dict[int, dict[str, Runs]]) -> list[dict[str, object]]:
@@ -216,6 +224,8 @@ def figures_of(results: dict[int, dict[str, Runs]]) -> list[dict[str, object]]:
             # Of each round by itself: its portions were neighbours.
             ratios = [ours / theirs for ours, theirs in zip(runs.rates, direct.rates, strict=True)]
             latency = statistics.median(runs.latencies_s)
+            cpu = {whose: statistics.mean(times) * 1000 for whose, times in runs.cpu_s.items()}
+            bare = sum(statistics.mean(times) * 1000 for times in direct.cpu_s.values())
             rows.append(
                 {
                     "concurrency": level,
@@ -224,7 +234,8 @@ def figures_of(results: dict[int, dict[str, Runs]]) -> list[dict[str, object]]:
                     "throughput ratio": statistics.median(ratios),
                     "median ms": latency * 1000,
                     "latency ratio": latency / statistics.median(direct.latencies_s),
-                    "service CPU ms": statistics.median(runs.service_cpu_s) * 1000,
+                    **{f"{whose} CPU ms": value for whose, value in cpu.items()},
+                    "ratio of CPU": bare / sum(cpu.values()),
                 }
             )
     return rows
@@ -261,8 +272,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--film", type=Path, default=SAMPLES / "film.mp4", help="whose frames are asked about")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 2, 4, 8], help="(default: 1 2 4 8)")
-    parser.add_argument("--rounds", type=int, default=6, help="portions of each that count (default: %(default)s)")
-    parser.add_argument("--portion", type=int, default=16, help="pictures in a portion (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=10, help="portions of each that count (default: %(default)s)")
+    parser.add_argument("--portion", type=int, default=8, help="pictures in a portion (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()
     results = asyncio.run(measure(arguments.film, sorted(arguments.concurrency), arguments.rounds, arguments.portion))

@@ -19,6 +19,8 @@ from shoppable.runtime.errors import InvalidRequestError, NotFoundError, Service
 
 # Decodes a picture. Blocking; raises InvalidRequestError with what is wrong with it.
 Source = Callable[[], Pixels]
+# Where a picture lies in a model's input, and that input.
+Prepared = tuple[Letterbox, Pixels]
 # What came out for one picture of a stream.
 Outcome = tuple[Detection, ...] | ServiceError
 
@@ -99,11 +101,11 @@ class DetectionPipeline:
         try:
             async with self._in_work:
                 loaded = await all_of(*(model.load() for model in plan.models))
-                inputs = await self._prepare(source, loaded)
+                inputs = self._prepare(source, loaded)
                 findings = await all_of(
                     *(
-                        self._find(model, letterbox, image, plan.options)
-                        for model, (letterbox, image) in zip(plan.models, inputs, strict=True)
+                        self._find(model, prepared, plan.options)
+                        for model, prepared in zip(plan.models, inputs, strict=True)
                     )
                 )
             outcome = "ok"
@@ -188,23 +190,41 @@ class DetectionPipeline:
         if failures:
             raise UnavailableError("; ".join(failures), reason="INFERENCE_UNAVAILABLE")
 
-    async def _prepare(self, source: Source, loaded: Sequence[LoadedModel]) -> list[tuple[Letterbox, Pixels]]:
-        """Read a picture and draw it into the models' inputs, in a thread. Its pixels are gone when this returns."""
+    def _prepare(self, source: Source, loaded: Sequence[LoadedModel]) -> list[asyncio.Future[Prepared]]:
+        """Start a thread that reads a picture and draws it into each model's input; the largest is there first.
 
-        def draw() -> list[tuple[Letterbox, Pixels]]:
+        Each model can be asked as soon as its own input is there. The picture's pixels live only in the thread, so no
+        more pictures are held than there are threads.
+        """
+        loop = asyncio.get_running_loop()
+        inputs: list[asyncio.Future[Prepared]] = [loop.create_future() for _ in loaded]
+        areas = [model.input_width * model.input_height for model in loaded]
+
+        def hand_over(index: int, prepared: Prepared) -> None:
+            if not inputs[index].done():  # else its caller has gone
+                inputs[index].set_result(prepared)
+
+        def draw() -> None:
             pixels = source()
             height, width = pixels.shape[:2]
-            boxes = [
-                Letterbox.fit(width, height, input_width=model.input_width, input_height=model.input_height)
-                for model in loaded
-            ]
-            drawn = {letterbox: letterbox.draw(pixels) for letterbox in dict.fromkeys(boxes)}
-            return [(letterbox, drawn[letterbox]) for letterbox in boxes]
+            drawn: dict[Letterbox, Pixels] = {}
+            for index in sorted(range(len(loaded)), key=areas.__getitem__, reverse=True):
+                model = loaded[index]
+                letterbox = Letterbox.fit(width, height, input_width=model.input_width, input_height=model.input_height)
+                if letterbox not in drawn:
+                    drawn[letterbox] = letterbox.draw(pixels)
+                loop.call_soon_threadsafe(hand_over, index, (letterbox, drawn[letterbox]))
+
+        def ended(thread: asyncio.Future[None]) -> None:
+            metrics.PICTURE_PREPARE_SECONDS.observe(time.perf_counter() - started)
+            error = None if thread.cancelled() else thread.exception()
+            for one in inputs:
+                if error is not None and not one.done():
+                    one.set_exception(error)
 
         started = time.perf_counter()
-        result = await asyncio.get_running_loop().run_in_executor(self._executor, draw)
-        metrics.PICTURE_PREPARE_SECONDS.observe(time.perf_counter() - started)
-        return result
+        loop.run_in_executor(self._executor, draw).add_done_callback(ended)
+        return inputs
 
     async def _only_read(self, source: Source) -> tuple[Detection, ...]:
         async with self._in_work:
@@ -212,9 +232,10 @@ class DetectionPipeline:
         return ()
 
     async def _find(
-        self, model: DetectionModel, letterbox: Letterbox, image: Pixels, options: DetectionOptions
+        self, model: DetectionModel, prepared: asyncio.Future[Prepared], options: DetectionOptions
     ) -> Findings:
-        """Ask one model, and return what it found as shares of the picture."""
+        """Ask one model as soon as its input is there, and return what it found as shares of the picture."""
+        letterbox, image = await prepared
         candidates = await model.infer(image)
         lowest = model.spec.min_score if options.min_score is None else options.min_score
         candidates = candidates.take(candidates.scores >= lowest)
