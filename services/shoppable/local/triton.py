@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _LOGGER = logging.getLogger(__name__)
-_CONFIG_NAME = "cpu"
+_CPU = "cpu"  # the configuration that needs no GPU
 _STUB = "triton_python_backend_stub"
 # What the suite never calls, and what the known attacks begin with.
 _CLOSED_PROTOCOLS = "trace,logging"
@@ -46,7 +46,7 @@ _CLOSED_WITHOUT_MODEL_CONTROL = ",model-repository,statistics"
 _SOCKET_PORT = 1
 _SOCKET_PATH_BYTES = 107  # that Linux allows
 # The rest of our environment, with whatever secrets it holds, is not Triton's business.
-_INHERITED_VARIABLES = ("HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
+_INHERITED_VARIABLES = ("HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 
 
 class TritonServer(InferenceServer):
@@ -66,15 +66,17 @@ class TritonServer(InferenceServer):
         log_path: Path | None,
         metrics_port: int,
         model_control: bool,
+        config_name: str,
     ) -> None:
         super().__init__(
-            models=read_model_repository(repository, config_name=_CONFIG_NAME),
+            models=read_model_repository(repository, config_name=config_name),
             settings=settings,
             on_change=on_change,
             log_path=log_path,
         )
         self._installation = installation
         self._model_control = model_control
+        self._config_name = config_name
         self._repository = repository = repository.resolve()
         # Unique, so that the regions of another server are never removed.
         self._regions = f"shoppable-{secrets.token_hex(8)}-"
@@ -93,8 +95,8 @@ class TritonServer(InferenceServer):
             )
             if instances is not None:
                 self._repository = self._work_folder / "models"
-                _scale_repository(repository, folder=self._repository, instances=instances)
-                self.models = read_model_repository(self._repository, config_name=_CONFIG_NAME)
+                _scale_repository(repository, folder=self._repository, instances=instances, config_name=config_name)
+                self.models = read_model_repository(self._repository, config_name=config_name)
         except BaseException:
             self._release()
             raise
@@ -111,11 +113,12 @@ class TritonServer(InferenceServer):
         log_path: Path | None = None,
         metrics_port: int = 0,
         model_control: bool = False,
+        config_name: str = _CPU,
     ) -> Self:
         """Starts a server and returns when each of its models has answered an inference.
 
         Args:
-            repository: The model repository; each model's `configs/cpu.pbtxt` is used.
+            repository: The model repository.
             backends: The folder of our own backends; by default `backends` beside the repository.
             instances: Processes for each model, instead of the configuration's number.
             settings: How the server is watched and ended.
@@ -124,6 +127,7 @@ class TritonServer(InferenceServer):
             metrics_port: For Prometheus; 0 for any free one.
             model_control: Whether models can be loaded and unloaded while it runs (Triton's explicit mode); it begins
                 with all that the repository holds.
+            config_name: Which of the models' configurations in `configs/`; all but `cpu` may take GPUs.
 
         Raises:
             TritonRequirementError: Triton cannot run on this machine.
@@ -142,6 +146,7 @@ class TritonServer(InferenceServer):
             log_path=log_path,
             metrics_port=metrics_port,
             model_control=model_control,
+            config_name=config_name,
         )
         await server._begin()
         return server
@@ -183,7 +188,7 @@ class TritonServer(InferenceServer):
             str(_executable(self._installation.binary, folder=self._work_folder)),
             f"--model-repository={self._repository}",
             f"--backend-directory={self._backends_folder}",
-            f"--model-config-name={_CONFIG_NAME}",
+            f"--model-config-name={self._config_name}",
             "--disable-auto-complete-config",
             *control,
             f"--grpc-address={UNIX}{self._work_folder / 'grpc'}",
@@ -194,7 +199,7 @@ class TritonServer(InferenceServer):
             "--allow-vertex-ai=false",
             f"--metrics-address={LOOPBACK}",
             f"--metrics-port={self._metrics_port.number}",
-            "--allow-gpu-metrics=false",
+            f"--allow-gpu-metrics={'false' if self._config_name == _CPU else 'true'}",
             f"--backend-config=python,shm-region-prefix-name={self._regions}",
             f"--exit-timeout-secs={max(1, int(self.settings.stop_grace_s) - 1)}",
             "--log-format=ISO8601",
@@ -208,7 +213,8 @@ class TritonServer(InferenceServer):
             "PATH": os.pathsep.join((str(Path(sys.prefix) / "bin"), os.environ.get("PATH", os.defpath))),
             "PYTHONPATH": os.pathsep.join(site_packages),
             "LD_LIBRARY_PATH": os.pathsep.join(map(str, self._installation.library_folders)),
-            "CUDA_VISIBLE_DEVICES": "",  # this server is for the CPU; a GPU's memory stays untouched
+            # A server for the CPU leaves a GPU's memory untouched.
+            **({"CUDA_VISIBLE_DEVICES": ""} if self._config_name == _CPU else {}),
         }
 
     def _shared_memory_prefix(self) -> str:
@@ -264,10 +270,10 @@ def _executable(binary: Path, *, folder: Path) -> Path:
     return copy
 
 
-def _scale_repository(repository: Path, *, folder: Path, instances: int) -> None:
+def _scale_repository(repository: Path, *, folder: Path, instances: int, config_name: str) -> None:
     """Makes a repository of links to another one's models, with another number of instances."""
     for model in sorted(entry for entry in repository.iterdir() if entry.is_dir()):
-        source = model / "configs" / f"{_CONFIG_NAME}.pbtxt"
+        source = model / "configs" / f"{config_name}.pbtxt"
         config = text_format.Parse(source.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
         for group in config.instance_group:
             group.count = instances
