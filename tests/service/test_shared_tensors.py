@@ -18,7 +18,7 @@ from shoppable.local.triton import TritonServer
 from shoppable.runtime import shared_regions
 from shoppable.runtime.errors import DeadlineExceededError, UnavailableError
 from shoppable.runtime.inference import Model
-from shoppable.runtime.shared_regions import FOLDER, PREFIX
+from shoppable.runtime.shared_regions import FOLDER, PREFIX, padded_bytes
 from shoppable.runtime.triton_connection import TritonClient, TritonSettings, connect, is_this_host
 
 IMAGE = noise(1, 260)
@@ -86,7 +86,7 @@ async def test_regions_are_used_again_and_bounded(triton_endpoint: str) -> None:
         model = embedder(client)
         await warm(model, regions=5)
         first = files()
-        assert len(first) == 2**20 // IMAGE.nbytes
+        assert len(first) == 2**20 // padded_bytes(IMAGE)
         await asyncio.gather(*(model.infer(IMAGE) for _ in range(16)))
         assert files() == first
 
@@ -115,7 +115,7 @@ async def test_region_of_a_call_that_was_not_answered_is_never_used_again(triton
         assert name not in files()
         await asyncio.gather(*(model.infer(IMAGE) for _ in range(4)))
         assert client._regions is not None
-        assert client._regions._used_bytes == len(files()) * IMAGE.nbytes
+        assert client._regions._used_bytes == len(files()) * padded_bytes(IMAGE)
 
 
 async def test_regions_of_a_killed_process_are_removed_by_the_next_one(triton_endpoint: str) -> None:
@@ -152,7 +152,7 @@ _CHILD = """
 import asyncio, sys
 import numpy as np
 from shoppable.runtime.inference import Model
-from shoppable.runtime.shared_regions import FOLDER, PREFIX
+from shoppable.runtime.shared_regions import FOLDER, PREFIX, padded_bytes
 from shoppable.runtime.triton_connection import TritonSettings, connect
 
 async def main():

@@ -11,7 +11,6 @@ from typing import Any
 import grpc
 import numpy.typing as npt
 import structlog
-from tritonclient.grpc import InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
 from shoppable.runtime import metrics
@@ -43,7 +42,6 @@ class Model:
         self.name = name
         self._client = client
         self._input_name = input_name
-        self._output = InferRequestedOutput(output_name)
         self._output_name = output_name
         self._timeout_s = timeout_s
 
@@ -81,12 +79,8 @@ class Model:
         outcome = "failed"
         try:
             with self._translated():
-                answer = await self._client.infer_batch(
-                    self.name,
-                    batch,
-                    input_name=self._input_name,
-                    outputs=[self._output],
-                    timeout_s=self._timeout_s,
+                answer = await self._client.infer_arrays(
+                    self.name, {self._input_name: batch}, [self._output_name], timeout_s=self._timeout_s
                 )
             output: npt.NDArray[Any] | None = answer.as_numpy(self._output_name)
             if output is None or len(output) != len(batch):

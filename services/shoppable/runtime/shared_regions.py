@@ -18,7 +18,7 @@ import mmap
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +38,7 @@ _AWAY_RETRY_S = 1.0
 _FORGET_RETRY_S = 0.1
 _FORGET_RETRY_LIMIT_S = 5.0
 _IN_USE = "in use"
+_LINE_BYTES = 64
 
 
 class RegionApi(Protocol):
@@ -79,9 +80,15 @@ class Region:
             os.close(self._file)
             raise
 
-    def write(self, batch: npt.NDArray[Any]) -> None:
-        """Copy an array to the start."""
-        np.frombuffer(self._memory, batch.dtype, batch.size).reshape(batch.shape)[...] = batch
+    def write(self, arrays: Sequence[npt.NDArray[Any]]) -> list[int]:
+        """Copy arrays, one behind the other, and return where each begins, in bytes."""
+        offsets, offset = [], 0
+        for array in arrays:
+            place = np.frombuffer(self._memory, array.dtype, array.size, offset)
+            place.reshape(array.shape)[...] = array
+            offsets.append(offset)
+            offset += padded_bytes(array)
+        return offsets
 
     def remove(self) -> None:
         """Give up our side; what Triton has mapped stays until it forgets the region. May be called again."""
@@ -234,6 +241,11 @@ def _is_away(error: InferenceServerException) -> bool:
     """Whether Triton did not answer; a restricted interface is UNAVAILABLE, too."""
     away = error.status() in {"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED"}
     return away and "restricted" not in (error.message() or "")
+
+
+def padded_bytes(array: npt.NDArray[Any]) -> int:
+    """Return the room that an array takes in a region: whole cache lines, so that each begins well."""
+    return -(-array.nbytes // _LINE_BYTES) * _LINE_BYTES
 
 
 def remove_ownerless_regions() -> int:

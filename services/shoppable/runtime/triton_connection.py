@@ -6,7 +6,7 @@ Needs the extra of a service that infers (tritonclient), whose exceptions pass t
 import contextlib
 import ipaddress
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from shoppable.runtime.call import remaining_s
 from shoppable.runtime.settings import ServerSettings
-from shoppable.runtime.shared_regions import SharedRegions
+from shoppable.runtime.shared_regions import SharedRegions, padded_bytes
 
 _log = structlog.get_logger(__name__)
 # Our largest batch is far below; tritonclient's own default is 2 GiB.
@@ -94,48 +94,57 @@ class TritonClient(InferenceServerClient):  # type: ignore[misc]  # tritonclient
                 headers[_KEY_HEADER + name] = value
             self._regions = SharedRegions(self, most_bytes=settings.triton_shared_memory_mb * 2**20, headers=headers)
 
-    async def infer_batch(
+    async def infer_arrays(
         self,
         model: str,
-        batch: npt.NDArray[Any],
+        inputs: Mapping[str, npt.NDArray[Any]],
+        outputs: Sequence[str],
         *,
         version: str = "",
-        input_name: str,
-        outputs: list[InferRequestedOutput],
         timeout_s: float,
     ) -> InferResult:
-        """Run a model on one input within `timeout_s` and the time that the current call has left.
+        """Run a model within `timeout_s` and the time that the current call has left.
+
+        Args:
+            model: Its name.
+            inputs: All of its inputs, by name.
+            outputs: Names of the outputs that are wanted.
+            version: Of the model; empty for the newest.
+            timeout_s: For the answer.
 
         Raises:
             InferenceServerException: Triton cannot be reached, or answered with an error.
             DeadlineExceededError: The call has no time left.
         """
-        tensor = InferInput(input_name, list(batch.shape), np_to_triton_dtype(batch.dtype))
+        tensors = [InferInput(name, list(one.shape), np_to_triton_dtype(one.dtype)) for name, one in inputs.items()]
+        wanted = [InferRequestedOutput(name) for name in outputs]
 
         async def ask() -> InferResult:
             return await self.infer(
-                model, [tensor], model_version=version, outputs=outputs, client_timeout=remaining_s(timeout_s)
+                model, tensors, model_version=version, outputs=wanted, client_timeout=remaining_s(timeout_s)
             )
 
-        region = self._regions.take(batch.nbytes) if self._regions else None
-        if self._regions is not None and region is not None:
+        regions, arrays = self._regions, list(inputs.values())
+        region = regions.take(sum(map(padded_bytes, arrays))) if regions else None
+        if regions is not None and region is not None:
             try:
-                region.write(batch)
-                tensor.set_shared_memory(region.name, batch.nbytes)
+                for tensor, array, offset in zip(tensors, arrays, region.write(arrays), strict=True):
+                    tensor.set_shared_memory(region.name, array.nbytes, offset)
                 answer = await ask()
             except InferenceServerException as error:
                 if region.name not in (error.message() or ""):
-                    self._regions.retire(region)
+                    regions.retire(region)
                     raise
                 # Triton names a region that it does not know; it has not begun, so nothing is asked twice.
-                self._regions.lost(region)
+                regions.lost(region)
             except BaseException:
-                self._regions.retire(region)
+                regions.retire(region)
                 raise
             else:
-                self._regions.give_back(region)
+                regions.give_back(region)
                 return answer
-        tensor.set_data_from_numpy(np.ascontiguousarray(batch))
+        for tensor, array in zip(tensors, arrays, strict=True):
+            tensor.set_data_from_numpy(np.ascontiguousarray(array))
         return await ask()
 
     async def close(self) -> None:
