@@ -1,7 +1,9 @@
 """Messages to the detector's own terms and back."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
+from shoppable.detector.apparel import Box, Region
 from shoppable.detector.detections import DEFAULT_MAX_DETECTIONS, Detection, DetectionOptions
 from shoppable.detector.letterbox import Pixels
 from shoppable.detector.pipeline import Outcome, Source
@@ -14,6 +16,14 @@ from shoppable.v1 import common_pb2
 from shoppable.v1 import object_detector_pb2 as pb
 
 MOST_DETECTIONS = 300
+_REGIONS: Mapping[Region, pb.ApparelRegion.ValueType] = MappingProxyType(
+    {
+        Region.UPPER_BODY: pb.APPAREL_REGION_UPPER_BODY,
+        Region.LOWER_BODY: pb.APPAREL_REGION_LOWER_BODY,
+        Region.FEET: pb.APPAREL_REGION_FEET,
+        Region.WHOLE_OUTFIT: pb.APPAREL_REGION_WHOLE_OUTFIT,
+    }
+)
 
 
 def read_options(
@@ -28,12 +38,18 @@ def read_options(
     most = violations.optional_number(
         message, "max_detections", low=1, high=MOST_DETECTIONS, default=DEFAULT_MAX_DETECTIONS, prefix=prefix
     )
+    violations.check(
+        not message.derive_apparel_regions or bool(taxonomy.derived),
+        f"{prefix}derive_apparel_regions",
+        "must not be set: this detector's taxonomy has no categories for derived regions",
+    )
     return DetectionOptions(
         models=tuple(message.models),
         min_score=min_score if message.HasField("min_score") else None,
-        categories=frozenset(message.categories),
+        categories=taxonomy.within(frozenset(message.categories)),
         include_not_for_sale=message.include_not_for_sale,
         max_detections=int(most),
+        derive_apparel_regions=message.derive_apparel_regions,
     )
 
 
@@ -116,13 +132,36 @@ def sources_of(
     return [source_of(image, f"images[{index}].data", max_pixels=max_pixels) for index, image in enumerate(images)]
 
 
+def category_messages(taxonomy: Taxonomy) -> list[pb.Category]:
+    """Write the categories in alphabetical order of their ids."""
+    return [
+        pb.Category(
+            id=category_id,
+            display_name=category.name,
+            parent=category.parent,
+            labels=taxonomy.labels_of(category_id),
+            derived_regions=[_REGIONS[region] for region, of in taxonomy.derived.items() if of == category_id],
+        )
+        for category_id, category in sorted(taxonomy.categories.items())
+    ]
+
+
 def _detection(detection: Detection) -> pb.Detection:
-    left, top, right, bottom = detection.box
-    return pb.Detection(
+    written = pb.Detection(
         label=detection.label,
         category=detection.category,
         for_sale=detection.for_sale,
-        box=common_pb2.BoundingBox(left=left, top=top, right=right, bottom=bottom),
+        box=_box(detection.box),
         score=detection.score,
         model=detection.model,
     )
+    if detection.derivation is not None:
+        written.derivation.region = _REGIONS[detection.derivation.region]
+        written.derivation.source_label = detection.derivation.label
+        written.derivation.source_box.CopyFrom(_box(detection.derivation.box))
+    return written
+
+
+def _box(box: Box) -> common_pb2.BoundingBox:
+    left, top, right, bottom = box
+    return common_pb2.BoundingBox(left=left, top=top, right=right, bottom=bottom)

@@ -2,25 +2,28 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from shoppable.detector.concurrency import all_of, in_order
+from shoppable.detector.deriving import with_apparel
 from shoppable.detector.detections import Candidates, Detection, DetectionOptions
-from shoppable.detector.fusion import Findings, fuse
+from shoppable.detector.fusion import Derive, Findings, fuse
 from shoppable.detector.letterbox import Letterbox, Pixels
 from shoppable.detector.ports import DetectionModel, LoadedModel
 from shoppable.detector.suppression import suppress
 from shoppable.detector.taxonomy import Taxonomy
+from shoppable.detector.tensors import Array, to_tensor
 from shoppable.runtime import metrics
 from shoppable.runtime.errors import InvalidRequestError, NotFoundError, ServiceError, UnavailableError, Violation
 
 # Decodes a picture. Blocking; raises InvalidRequestError with what is wrong with it.
 Source = Callable[[], Pixels]
 # Where a picture lies in a model's input, and that input.
-Prepared = tuple[Letterbox, Pixels]
+Prepared = tuple[Letterbox, Array]
 # What came out for one picture of a stream.
 Outcome = tuple[Detection, ...] | ServiceError
 
@@ -101,7 +104,7 @@ class DetectionPipeline:
         try:
             async with self._in_work:
                 loaded = await all_of(*(model.load() for model in plan.models))
-                inputs = self._prepare(source, loaded)
+                inputs = self._prepare(source, plan.models, loaded)
                 findings = await all_of(
                     *(
                         self._find(model, prepared, plan.options)
@@ -109,7 +112,8 @@ class DetectionPipeline:
                     )
                 )
             outcome = "ok"
-            return fuse(findings, plan.options, iou=self._fusion_iou)
+            derive = self._deriving(inputs[0].result()[0]) if plan.options.derive_apparel_regions else None
+            return fuse(findings, plan.options, iou=self._fusion_iou, derive=derive)
         except InvalidRequestError:
             outcome = "refused"
             raise
@@ -190,7 +194,9 @@ class DetectionPipeline:
         if failures:
             raise UnavailableError("; ".join(failures), reason="INFERENCE_UNAVAILABLE")
 
-    def _prepare(self, source: Source, loaded: Sequence[LoadedModel]) -> list[asyncio.Future[Prepared]]:
+    def _prepare(
+        self, source: Source, models: Sequence[DetectionModel], loaded: Sequence[LoadedModel]
+    ) -> list[asyncio.Future[Prepared]]:
         """Start a thread that reads a picture and draws it into each model's input; the largest is there first.
 
         Each model can be asked as soon as its own input is there. The picture's pixels live only in the thread, so no
@@ -198,6 +204,7 @@ class DetectionPipeline:
         """
         loop = asyncio.get_running_loop()
         inputs: list[asyncio.Future[Prepared]] = [loop.create_future() for _ in loaded]
+        forms = [model.spec.input for model in models]
         areas = [model.input_width * model.input_height for model in loaded]
 
         def hand_over(index: int, prepared: Prepared) -> None:
@@ -209,11 +216,13 @@ class DetectionPipeline:
             height, width = pixels.shape[:2]
             drawn: dict[Letterbox, Pixels] = {}
             for index in sorted(range(len(loaded)), key=areas.__getitem__, reverse=True):
-                model = loaded[index]
-                letterbox = Letterbox.fit(width, height, input_width=model.input_width, input_height=model.input_height)
+                size, form = loaded[index], forms[index]
+                letterbox = Letterbox.fit(
+                    width, height, input_width=size.input_width, input_height=size.input_height, form=form
+                )
                 if letterbox not in drawn:
                     drawn[letterbox] = letterbox.draw(pixels)
-                loop.call_soon_threadsafe(hand_over, index, (letterbox, drawn[letterbox]))
+                loop.call_soon_threadsafe(hand_over, index, (letterbox, to_tensor(drawn[letterbox], form)))
 
         def ended(thread: asyncio.Future[None]) -> None:
             metrics.PICTURE_PREPARE_SECONDS.observe(time.perf_counter() - started)
@@ -226,6 +235,15 @@ class DetectionPipeline:
         loop.run_in_executor(self._executor, draw).add_done_callback(ended)
         return inputs
 
+    def _deriving(self, letterbox: Letterbox) -> Derive:
+        """Return what adds the apparel regions of a picture's people."""
+        return functools.partial(
+            with_apparel,
+            categories=self._taxonomy.derived,
+            width=letterbox.picture_width,
+            height=letterbox.picture_height,
+        )
+
     async def _only_read(self, source: Source) -> tuple[Detection, ...]:
         async with self._in_work:
             await asyncio.get_running_loop().run_in_executor(self._executor, source)
@@ -235,13 +253,14 @@ class DetectionPipeline:
         self, model: DetectionModel, prepared: asyncio.Future[Prepared], options: DetectionOptions
     ) -> Findings:
         """Ask one model as soon as its input is there, and return what it found as shares of the picture."""
-        letterbox, image = await prepared
-        candidates = await model.infer(image)
+        letterbox, tensor = await prepared
+        candidates = await model.infer(tensor)
         lowest = model.spec.min_score if options.min_score is None else options.min_score
         candidates = candidates.take(candidates.scores >= lowest)
-        candidates = candidates.take(
-            suppress(candidates.boxes, candidates.scores, candidates.classes, iou=model.spec.nms_iou)
-        )
+        if model.spec.nms:
+            candidates = candidates.take(
+                suppress(candidates.boxes, candidates.scores, candidates.classes, iou=model.spec.nms_iou)
+            )
         boxes, kept = letterbox.clip(letterbox.to_picture(candidates.boxes))
         found = Candidates(boxes, candidates.scores, candidates.classes).take(kept)
         return Findings(model.spec.name, self._taxonomy.sorts(model.spec.name), found)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 from shoppable.detector.adapters.triton import TritonModel
-from shoppable.detector.manifest import read_manifest
+from shoppable.detector.manifest import read_manifests
 from shoppable.detector.pipeline import DetectionPipeline
 from shoppable.detector.servicer import ObjectDetectorServicer, RequestLimits
 from shoppable.detector.settings import DetectorSettings
@@ -20,9 +20,9 @@ async def build(settings: DetectorSettings) -> AsyncIterator[Assembly]:
     """Make the detector: it starts without Triton, and is ready when every model has answered.
 
     Raises:
-        ConfigurationError: The models file or the taxonomy file cannot be used.
+        ConfigurationError: A manifest or the taxonomy file cannot be used.
     """
-    specs = read_manifest(settings.models_file)
+    specs = read_manifests(settings.models)
     taxonomy = read_taxonomy(settings.taxonomy_file, specs)
     executor = ThreadPoolExecutor(settings.preprocess_threads, thread_name_prefix="preprocess")
     try:

@@ -84,3 +84,9 @@ class ObjectDetectorServicer(pb_grpc.ObjectDetectorServiceServicer):
         """Tell about one model."""
         model = self._pipeline.model(request.name)
         return pb.GetDetectionModelResponse(model=convert.detection_model(model, self._taxonomy))
+
+    async def ListCategories(  # noqa: N802
+        self, request: pb.ListCategoriesRequest, context: Any
+    ) -> pb.ListCategoriesResponse:
+        """List the taxonomy's categories in order of their ids."""
+        return pb.ListCategoriesResponse(categories=convert.category_messages(self._taxonomy))

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from shoppable.local.model_repository import ModelSpec, TensorSpec
 
 _LISTEN_CHECK_S = 0.05
+# A side of a blank image for a model that takes any: a multiple of the strides that detectors have.
+_FREE_SIZE = 64
 _CHANNEL_OPTIONS = [
     # A shared subchannel would remember the refusals of a server that has since been restarted.
     ("grpc.use_local_subchannel_pool", 1),
@@ -75,7 +77,7 @@ async def probe_model(endpoint: str, model: ModelSpec, *, timeout_s: float) -> N
     """
     request = service_pb2.ModelInferRequest(model_name=model.name)
     for tensor in model.inputs:
-        shape = (1, *tensor.dims)
+        shape = _shape(model, tensor, free=_FREE_SIZE)
         request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=shape)
         request.raw_input_contents.append(bytes(_byte_size(tensor, shape=shape)))
     try:
@@ -87,9 +89,25 @@ async def probe_model(endpoint: str, model: ModelSpec, *, timeout_s: float) -> N
             raise ProbeTimeout(f"{model.name} did not answer within {timeout_s:g} s") from error
         raise ProbeError(f"{model.name} answered {error.code().name}: {error.details()}") from error
     answered = {tensor.name: (tensor.datatype, tuple(tensor.shape)) for tensor in response.outputs}
-    expected = {tensor.name: (tensor.datatype, (1, *tensor.dims)) for tensor in model.outputs}
-    if answered != expected:
+    expected = {tensor.name: (tensor.datatype, _shape(model, tensor, free=-1)) for tensor in model.outputs}
+    if answered.keys() != expected.keys() or not all(_fits(answered[name], expected[name]) for name in expected):
         raise ProbeError(f"{model.name} answered {answered} where its configuration promises {expected}")
+
+
+def _shape(model: ModelSpec, tensor: TensorSpec, *, free: int) -> tuple[int, ...]:
+    """The shape of a tensor for one image; `free` stands for the sizes that the configuration leaves free."""
+    dims = tuple(free if size < 0 else size for size in tensor.dims)
+    return (1, *dims) if model.max_batch_size else dims
+
+
+def _fits(answered: tuple[str, tuple[int, ...]], expected: tuple[str, tuple[int, ...]]) -> bool:
+    """Whether a tensor has the type and shape that it should; -1 is any size."""
+    sizes, wanted = answered[1], expected[1]
+    return (
+        answered[0] == expected[0]
+        and len(sizes) == len(wanted)
+        and all(want in (-1, size) for size, want in zip(sizes, wanted, strict=True))
+    )
 
 
 def _byte_size(tensor: TensorSpec, *, shape: tuple[int, ...]) -> int:

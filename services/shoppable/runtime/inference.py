@@ -5,6 +5,7 @@ Needs the extra of a service that infers (tritonclient). Messages of tritonclien
 
 import contextlib
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,23 @@ class UnknownModelError(Exception):
 
 
 @dataclass(frozen=True)
+class TensorInfo:
+    """An input or output as Triton tells it: with its batch dimension, if it has one; -1 is a free dimension."""
+
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """All tensors of a loaded model, by name."""
+
+    version: str
+    inputs: Mapping[str, TensorInfo]
+    outputs: Mapping[str, TensorInfo]
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """What Triton says of a loaded model: input shape without the batch dimension; -1 is a free dimension."""
 
@@ -35,18 +53,16 @@ class ModelInfo:
     output_shape: tuple[int, ...]
 
 
-class Model:
-    """A model with one input and one output, both with a batch dimension first."""
+class AnyModel:
+    """A model of whatever inputs and outputs."""
 
-    def __init__(self, client: TritonClient, name: str, *, input_name: str, output_name: str, timeout_s: float) -> None:
+    def __init__(self, client: TritonClient, name: str, *, timeout_s: float) -> None:
         self.name = name
         self._client = client
-        self._input_name = input_name
-        self._output_name = output_name
         self._timeout_s = timeout_s
 
-    async def info(self) -> ModelInfo:
-        """Ask Triton for the model's shapes and its newest version.
+    async def describe(self) -> ModelDescription:
+        """Ask Triton for the model's tensors and its newest version.
 
         Raises:
             UnknownModelError: Triton does not have it.
@@ -55,20 +71,22 @@ class Model:
         """
         with self._translated():
             answer = await self._client.get_model_metadata(self.name, client_timeout=remaining_s(self._timeout_s))
-        shapes: dict[str, tuple[int, ...]] = {
-            tensor.name: tuple(tensor.shape)[1:] for tensor in (*answer.inputs, *answer.outputs)
-        }
-        missing = {self._input_name, self._output_name} - shapes.keys()
-        if missing:
-            raise UnavailableError(
-                f"the model {self.name} on Triton lacks the tensors {sorted(missing)}; fix its configuration",
-                reason="MODEL_MISMATCH",
-            )
         version = max(answer.versions, key=lambda text: int(text) if text.isdigit() else -1, default="")
-        return ModelInfo(self.name, version, shapes[self._input_name], shapes[self._output_name])
+        inputs, outputs = (
+            {tensor.name: TensorInfo(tensor.datatype, tuple(tensor.shape)) for tensor in tensors}
+            for tensors in (answer.inputs, answer.outputs)
+        )
+        return ModelDescription(version, inputs, outputs)
 
-    async def infer(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Run the model on a batch [N, ...] and return its output [N, ...].
+    async def run(
+        self, inputs: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str], *, pictures: int
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Run the model on arrays of whatever the model takes and return the outputs asked for.
+
+        Args:
+            inputs: All of the model's inputs, by name.
+            outputs: Names of the wanted outputs.
+            pictures: How many of the inputs' rows the caller needs answered, for the metrics.
 
         Raises:
             UnknownModelError: Triton does not have it.
@@ -79,18 +97,17 @@ class Model:
         outcome = "failed"
         try:
             with self._translated():
-                answer = await self._client.infer_arrays(
-                    self.name, {self._input_name: batch}, [self._output_name], timeout_s=self._timeout_s
-                )
-            output: npt.NDArray[Any] | None = answer.as_numpy(self._output_name)
-            if output is None or len(output) != len(batch):
+                answer = await self._client.infer_arrays(self.name, inputs, outputs, timeout_s=self._timeout_s)
+            arrays = {name: answer.as_numpy(name) for name in outputs}
+            missing = sorted(name for name, array in arrays.items() if array is None)
+            if missing:
                 raise UnavailableError(
-                    f"the model {self.name} on Triton answered without a row for each input", reason="MODEL_MISMATCH"
+                    f"the model {self.name} on Triton answered without {missing}", reason="MODEL_MISMATCH"
                 )
             outcome = "ok"
-            return output
+            return arrays
         finally:
-            metrics.INFERENCES.labels(self.name, outcome).inc(len(batch))
+            metrics.INFERENCES.labels(self.name, outcome).inc(pictures)
             metrics.INFERENCE_SECONDS.labels(self.name).observe(time.perf_counter() - started)
 
     @contextlib.contextmanager
@@ -120,3 +137,47 @@ class Model:
             reason="INFERENCE_UNAVAILABLE",
             metadata={"model": self.name},
         )
+
+
+class Model(AnyModel):
+    """A model with one input and one output, both with a batch dimension first."""
+
+    def __init__(self, client: TritonClient, name: str, *, input_name: str, output_name: str, timeout_s: float) -> None:
+        super().__init__(client, name, timeout_s=timeout_s)
+        self._input_name = input_name
+        self._output_name = output_name
+
+    async def info(self) -> ModelInfo:
+        """As `describe`, for the two tensors.
+
+        Raises:
+            UnknownModelError: Triton does not have it.
+            UnavailableError: Triton cannot be reached, or the model has no such tensors.
+            DeadlineExceededError: No answer within the call's time.
+        """
+        found = await self.describe()
+        tensors = {**found.inputs, **found.outputs}
+        missing = {self._input_name, self._output_name} - tensors.keys()
+        if missing:
+            raise UnavailableError(
+                f"the model {self.name} on Triton lacks the tensors {sorted(missing)}; fix its configuration",
+                reason="MODEL_MISMATCH",
+            )
+        shape, output_shape = tensors[self._input_name].shape[1:], tensors[self._output_name].shape[1:]
+        return ModelInfo(self.name, found.version, shape, output_shape)
+
+    async def infer(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Run the model on a batch [N, ...] and return its output [N, ...].
+
+        Raises:
+            UnknownModelError: Triton does not have it.
+            UnavailableError: Triton cannot be reached, or the model cannot run.
+            DeadlineExceededError: No answer within the call's time.
+        """
+        answer = await self.run({self._input_name: batch}, [self._output_name], pictures=len(batch))
+        output = answer[self._output_name]
+        if len(output) != len(batch):
+            raise UnavailableError(
+                f"the model {self.name} on Triton answered without a row for each input", reason="MODEL_MISMATCH"
+            )
+        return output

@@ -53,6 +53,10 @@ class ObjectDetectorServiceStub:
     """Lists the detection models, in order of their names. There are few: the list has no pages."""
     GetDetectionModel: _grpc.UnaryUnaryMultiCallable[_object_detector_pb2.GetDetectionModelRequest, _object_detector_pb2.GetDetectionModelResponse]
     """One detection model. Errors: NOT_FOUND (ResourceInfo)."""
+    ListCategories: _grpc.UnaryUnaryMultiCallable[_object_detector_pb2.ListCategoriesRequest, _object_detector_pb2.ListCategoriesResponse]
+    """Lists the shoppable categories of the detector's taxonomy, in order of their ids. There are few: the list has no
+    pages.
+    """
 
 @_typing.type_check_only
 class ObjectDetectorServiceAsyncStub(ObjectDetectorServiceStub):
@@ -79,6 +83,10 @@ class ObjectDetectorServiceAsyncStub(ObjectDetectorServiceStub):
     """Lists the detection models, in order of their names. There are few: the list has no pages."""
     GetDetectionModel: _aio.UnaryUnaryMultiCallable[_object_detector_pb2.GetDetectionModelRequest, _object_detector_pb2.GetDetectionModelResponse]  # type: ignore[assignment]
     """One detection model. Errors: NOT_FOUND (ResourceInfo)."""
+    ListCategories: _aio.UnaryUnaryMultiCallable[_object_detector_pb2.ListCategoriesRequest, _object_detector_pb2.ListCategoriesResponse]  # type: ignore[assignment]
+    """Lists the shoppable categories of the detector's taxonomy, in order of their ids. There are few: the list has no
+    pages.
+    """
 
 class ObjectDetectorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Finds objects in pictures with the models hosted on Triton, and names them in one taxonomy."""
@@ -126,5 +134,15 @@ class ObjectDetectorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_object_detector_pb2.GetDetectionModelResponse, _abc.Awaitable[_object_detector_pb2.GetDetectionModelResponse]]:
         """One detection model. Errors: NOT_FOUND (ResourceInfo)."""
+
+    @_abc_1.abstractmethod
+    def ListCategories(
+        self,
+        request: _object_detector_pb2.ListCategoriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_object_detector_pb2.ListCategoriesResponse, _abc.Awaitable[_object_detector_pb2.ListCategoriesResponse]]:
+        """Lists the shoppable categories of the detector's taxonomy, in order of their ids. There are few: the list has no
+        pages.
+        """
 
 def add_ObjectDetectorServiceServicer_to_server(servicer: ObjectDetectorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,7 +3,8 @@
 Triton loads this file once for each model instance, each in a process of its own. The model's configuration
 names the file (`default_model_filename`) and the instance's kind (KIND_CPU, KIND_GPU), and may set two
 parameters: `intra_op_threads`, the threads of one run on the CPU, and `images_per_run`, how many images go into
-one run at most. What Triton's dynamic batcher hands over together is run together, up to that number.
+one run at most. What Triton's dynamic batcher hands over together is run together, up to that number. A model with
+a `max_batch_size` of 0 gets its inputs as they come, in one run.
 """
 
 from __future__ import annotations
@@ -59,10 +60,15 @@ class TritonPythonModel:
         except Exception as error:
             raise pb_utils.TritonModelException(f"{self._model}: cannot load {path}: {error}") from error
 
-        (self._input,) = config["input"]
-        self._input_dims = tuple(int(size) for size in self._input["dims"])
-        self._input_type = pb_utils.triton_string_to_numpy(self._input["data_type"])
-        self._output_dims = {output["name"]: tuple(int(size) for size in output["dims"]) for output in config["output"]}
+        self._batches = int(config.get("max_batch_size", 0)) > 0
+        self._inputs = {
+            tensor["name"]: (_dims(tensor), pb_utils.triton_string_to_numpy(tensor["data_type"]))
+            for tensor in config["input"]
+        }
+        self._output_dims = {tensor["name"]: _dims(tensor) for tensor in config["output"]}
+        self._output_types = {
+            tensor["name"]: pb_utils.triton_string_to_numpy(tensor["data_type"]) for tensor in config["output"]
+        }
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answers each request, and computes together what fits into one run.
@@ -77,8 +83,7 @@ class TritonPythonModel:
         accepted = []
         for index, request in enumerate(requests):
             try:
-                wanted = tuple(name for name in self._output_dims if name in request.requested_output_names())
-                accepted.append(_Accepted(index, request, self._images_of(request), wanted))
+                accepted.append(self._accept(index, request))
             except _RequestError as error:
                 answers[index] = _refusal(error)
         for group in _groups(accepted, most=self._images_per_run):
@@ -90,12 +95,20 @@ class TritonPythonModel:
         """Frees the session before the process ends."""
         del self._session
 
+    def _accept(self, index: int, request: Any) -> _Accepted:
+        inputs = {name: self._input_of(request, name) for name in self._inputs}
+        wanted = tuple(name for name in self._output_dims if name in request.requested_output_names())
+        if not self._batches:
+            return _Accepted(index, request, inputs, wanted, rows=None)
+        rows = {len(array) for array in inputs.values()}
+        if len(rows) != 1:
+            raise _RequestError(f"{self._model}: the inputs differ in their batch size")
+        return _Accepted(index, request, inputs, wanted, rows=rows.pop())
+
     def _answer(self, group: Sequence[_Accepted]) -> list[Any]:
         """Answers requests that are computed together; what fails, fails for all of them."""
-        images = [one.images for one in group]
         try:
-            batch = images[0] if len(images) == 1 else np.concatenate(images)
-            results = self._run(batch, group)
+            results = self._run(group)
         except _RequestError as error:
             return [_refusal(error) for _ in group]
         except Exception as error:  # the process must go on with the next request
@@ -103,36 +116,46 @@ class TritonPythonModel:
             failure = pb_utils.TritonError(f"{self._model}: inference failed", pb_utils.TritonError.INTERNAL)
             return [pb_utils.InferenceResponse(error=failure) for _ in group]
         answers, first = [], 0
-        for part in images:
-            rows = slice(first, first + len(part))
-            tensors = [pb_utils.Tensor(name, array[rows]) for name, array in zip(group[0].wanted, results, strict=True)]
+        for one in group:
+            last = None if one.rows is None else first + one.rows
+            tensors = [
+                pb_utils.Tensor(name, array if last is None else array[first:last])
+                for name, array in zip(one.wanted, results, strict=True)
+            ]
             answers.append(pb_utils.InferenceResponse(tensors))
-            first = rows.stop
+            first = last or 0
         return answers
 
-    def _images_of(self, request: Any) -> np.ndarray[Any, Any]:
-        name = self._input["name"]
+    def _input_of(self, request: Any, name: str) -> np.ndarray[Any, Any]:
         tensor = pb_utils.get_input_tensor_by_name(request, name)
         if tensor is None:
             raise _RequestError(f"{self._model}: the input '{name}' is missing")
-        images: np.ndarray[Any, Any] = tensor.as_numpy()
-        if images.dtype != self._input_type:
-            raise _RequestError(f"{self._model}: '{name}' must be {np.dtype(self._input_type)}, got {images.dtype}")
-        if images.ndim != len(self._input_dims) + 1 or images.shape[1:] != self._input_dims:
-            expected = ["N", *self._input_dims]
-            raise _RequestError(f"{self._model}: '{name}' must be {expected}, got {list(images.shape)}")
-        return images
+        array: np.ndarray[Any, Any] = tensor.as_numpy()
+        dims, dtype = self._inputs[name]
+        if array.dtype != dtype:
+            raise _RequestError(f"{self._model}: '{name}' must be {np.dtype(dtype)}, got {array.dtype}")
+        # -1 is a free size.
+        fits = all(wanted in (-1, size) for wanted, size in zip(dims[::-1], array.shape[::-1], strict=False))
+        if array.ndim != len(dims) + self._batches or not fits:
+            expected = ["N", *dims] if self._batches else [*dims]
+            raise _RequestError(f"{self._model}: '{name}' must be {expected}, got {list(array.shape)}")
+        return array
 
-    def _run(self, images: np.ndarray[Any, Any], group: Sequence[_Accepted]) -> list[np.ndarray[Any, Any]]:
-        outputs = list(group[0].wanted)
+    def _run(self, group: Sequence[_Accepted]) -> list[np.ndarray[Any, Any]]:
+        outputs, inputs = list(group[0].wanted), group[0].inputs
+        if not self._batches:
+            results: list[np.ndarray[Any, Any]] = self._session.run(outputs, inputs)
+            return results
+        if len(group) > 1:
+            inputs = {name: np.concatenate([one.inputs[name] for one in group]) for name in inputs}
         parts: list[list[np.ndarray[Any, Any]]] = []
-        for first in range(0, len(images), self._images_per_run):
+        for first in range(0, sum(one.rows or 0 for one in group), self._images_per_run):
             if all(one.request.is_cancelled() for one in group):
                 raise _RequestError(f"{self._model}: cancelled", status="CANCELLED")
-            batch = images[first : first + self._images_per_run]
-            parts.append(self._session.run(outputs, {self._input["name"]: batch}))
+            some = {name: array[first : first + self._images_per_run] for name, array in inputs.items()}
+            parts.append(self._session.run(outputs, some))
         if not parts:
-            return [np.empty((0, *self._output_dims[name]), dtype=np.float32) for name in outputs]
+            return [np.empty((0, *self._output_dims[name]), dtype=self._output_types[name]) for name in outputs]
         if len(parts) == 1:
             return parts[0]
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
@@ -144,8 +167,17 @@ class _Accepted:
 
     index: int  # among the requests that came together
     request: Any
-    images: np.ndarray[Any, Any]
+    inputs: dict[str, np.ndarray[Any, Any]]
     wanted: tuple[str, ...]  # names of outputs
+    rows: int | None  # images; None for a model without a batch dimension
+
+    def joins(self, group: Sequence[_Accepted], *, most: int) -> bool:
+        """Whether it can be computed together with others."""
+        if self.rows is None or group[0].wanted != self.wanted:
+            return False
+        return self.rows + sum(one.rows or 0 for one in group) <= most and all(
+            array.shape[1:] == group[0].inputs[name].shape[1:] for name, array in self.inputs.items()
+        )
 
 
 class _RequestError(Exception):
@@ -190,16 +222,13 @@ def _check_runs_on(wanted: Sequence[Any], used: Sequence[str]) -> None:
 
 
 def _groups(accepted: Sequence[_Accepted], *, most: int) -> list[list[_Accepted]]:
-    """Puts neighbours that want the same outputs together, up to `most` images, and a larger request by itself."""
+    """Puts neighbours together that can be computed together, up to `most` images, and a larger one by itself."""
     groups: list[list[_Accepted]] = []
-    count = 0
     for one in accepted:
-        if groups and groups[-1][0].wanted == one.wanted and count + len(one.images) <= most:
+        if groups and one.joins(groups[-1], most=most):
             groups[-1].append(one)
-            count += len(one.images)
         else:
             groups.append([one])
-            count = len(one.images)
     return groups
 
 
@@ -212,3 +241,7 @@ def _positive(config: dict[str, Any], *, name: str, default: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise pb_utils.TritonModelException(f"{config['name']}: {name} must be a positive number, not '{text}'")
     return int(text)
+
+
+def _dims(tensor: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(int(size) for size in tensor["dims"])
