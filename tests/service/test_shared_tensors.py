@@ -199,7 +199,7 @@ async def test_tensors_go_over_grpc_where_triton_refuses(capfd: pytest.CaptureFi
     async with await RestrictedTriton.start(repository=REPOSITORY, instances=1) as server:
         endpoint = server.grpc_endpoint
         for key in (None, f"{KEY_NAME}=wrong", f"{KEY_NAME}={KEY}"):
-            async with connect(settings(endpoint, triton_shared_memory_key=key)) as client:
+            async with connect(settings(endpoint, triton_key=key)) as client:
                 for _ in range(6):
                     assert (await embedder(client).infer(IMAGE)).shape == (1, 1280)
                 knows = key == f"{KEY_NAME}={KEY}"

@@ -1,5 +1,6 @@
 """Messages to the detector's own terms and back."""
 
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -16,6 +17,7 @@ from shoppable.v1 import common_pb2
 from shoppable.v1 import object_detector_pb2 as pb
 
 MOST_DETECTIONS = 300
+_VERSION = re.compile(r"[1-9][0-9]{0,9}")
 _REGIONS: Mapping[Region, pb.ApparelRegion.ValueType] = MappingProxyType(
     {
         Region.UPPER_BODY: pb.APPAREL_REGION_UPPER_BODY,
@@ -43,6 +45,12 @@ def read_options(
         f"{prefix}derive_apparel_regions",
         "must not be set: this detector's taxonomy has no categories for derived regions",
     )
+    for name, version in message.model_versions.items():
+        where = f'{prefix}model_versions["{name}"]'
+        asked = not message.models or name in message.models
+        violations.check(asked, where, "must be of a model that is asked")
+        number = int(version) if _VERSION.fullmatch(version) else 0
+        violations.check(1 <= number < 2**31, where, f"must be a version, 1..{2**31 - 1}")
     return DetectionOptions(
         models=tuple(message.models),
         min_score=min_score if message.HasField("min_score") else None,
@@ -50,6 +58,7 @@ def read_options(
         include_not_for_sale=message.include_not_for_sale,
         max_detections=int(most),
         derive_apparel_regions=message.derive_apparel_regions,
+        model_versions=dict(message.model_versions),
     )
 
 

@@ -80,17 +80,24 @@ class DetectionPipeline:
             )
         return model
 
-    def plan(self, options: DetectionOptions) -> Plan:
-        """Choose the models that a caller named, or all.
+    async def plan(self, options: DetectionOptions) -> Plan:
+        """Choose the models that a caller named, or all, in the versions that it named.
 
         Raises:
-            NotFoundError: One does not exist.
+            NotFoundError: A model or a version does not exist.
+            UnavailableError: A version is named, and its model cannot be asked.
+            DeadlineExceededError: The caller's time is over.
         """
         names = options.models or tuple(self.models)
-        for name in names:
+        for name in (*names, *options.model_versions):
             self.model(name)
+
+        async def at(model: DetectionModel) -> DetectionModel:
+            version = options.model_versions.get(model.spec.name)
+            return model if version is None else await model.at(version)
+
         # Each once, and in our order, whatever the caller's.
-        return Plan([model for name, model in self.models.items() if name in names], options)
+        return Plan(await all_of(*(at(model) for name, model in self.models.items() if name in names)), options)
 
     async def detect(self, source: Source, plan: Plan) -> tuple[Detection, ...]:
         """Return the detections of one picture.

@@ -166,6 +166,10 @@ class InferenceServer(abc.ABC):
     def _after_start(self) -> None:  # noqa: B027 -- a hook; most servers have nothing to do
         """Called when the server is ready, the first time and after each restart."""
 
+    def _probed_models(self) -> Sequence[ModelSpec]:
+        """The models whose failing is a fault of the server."""
+        return self.models
+
     def _process_fault(self) -> str | None:
         """What is wrong with the processes under the server, if anything; called often, must be quick."""
         return None
@@ -238,7 +242,7 @@ class InferenceServer(abc.ABC):
             if loop.time() < next_probe_s:
                 continue
             try:
-                for model in self.models:
+                for model in self._probed_models():
                     await probe_model(self.grpc_endpoint, model, timeout_s=self.settings.probe_timeout_s)
                 timeouts = 0
             except ProbeTimeout as error:

@@ -29,7 +29,7 @@ from tritonclient.grpc import model_config_pb2
 from shoppable.local import processes
 from shoppable.local.guardian import remove_shared_memory, shared_memory_regions
 from shoppable.local.inference import InferenceServer, InferenceServerSettings, StateChange
-from shoppable.local.model_repository import read_model_repository
+from shoppable.local.model_repository import ModelSpec, read_model_repository
 from shoppable.local.ports import LOOPBACK, UNIX, ReservedPort
 from shoppable.local.triton_requirements import Host, TritonInstallation, find_triton
 
@@ -126,7 +126,8 @@ class TritonServer(InferenceServer):
             log_path: Where the server's output goes; by default a private file that goes with the server.
             metrics_port: For Prometheus; 0 for any free one.
             model_control: Whether models can be loaded and unloaded while it runs (Triton's explicit mode); it begins
-                with all that the repository holds.
+                with all that the repository holds. Which models there are is then no business of ours any more: only
+                the server itself is watched and restarted.
             config_name: Which of the models' configurations in `configs/`; all but `cpu` may take GPUs.
 
         Raises:
@@ -231,7 +232,12 @@ class TritonServer(InferenceServer):
         if len(self._stubs) != expected:
             _LOGGER.warning("found %d processes of models, expected %d", len(self._stubs), expected)
 
+    def _probed_models(self) -> Sequence[ModelSpec]:
+        return () if self._model_control else self.models
+
     def _process_fault(self) -> str | None:
+        if self._model_control:  # the process of a model that is unloaded ends, and is no fault
+            return None
         # A dead instance answers faster than a living one computes, and so draws most requests: every moment
         # counts, and a probe can miss it.
         dead = sorted(pid for pid in self._stubs if not processes.is_alive(pid))

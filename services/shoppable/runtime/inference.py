@@ -4,6 +4,7 @@ Needs the extra of a service that infers (tritonclient). Messages of tritonclien
 """
 
 import contextlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,13 @@ from shoppable.runtime.triton_connection import TritonClient
 _log = structlog.get_logger(__name__)
 
 
+_ABSENT = "Triton does not have it"
+_MOST_CHARACTERS = 300  # of what Triton says of a model that did not load
+_FOLDERS = re.compile(r"/(?:[^/\s'\":,;]+/)+")
+
+
 class UnknownModelError(Exception):
-    """Triton does not have the model."""
+    """Triton does not have the model, or not that version; the text says why, as far as Triton tells."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,18 @@ class ModelInfo:
 class AnyModel:
     """A model of whatever inputs and outputs."""
 
-    def __init__(self, client: TritonClient, name: str, *, timeout_s: float) -> None:
+    def __init__(self, client: TritonClient, name: str, *, timeout_s: float, version: str = "") -> None:
+        """Name a model; nothing is asked yet.
+
+        Args:
+            client: The way to Triton.
+            name: Of the model.
+            timeout_s: For one answer.
+            version: Of the model; empty for the newest that is loaded.
+        """
         self.name = name
+        self.answered_version = ""  # the one that gave the last answer
+        self._version = version
         self._client = client
         self._timeout_s = timeout_s
 
@@ -69,9 +85,16 @@ class AnyModel:
             UnavailableError: Triton cannot be reached.
             DeadlineExceededError: No answer within the call's time.
         """
-        with self._translated():
-            answer = await self._client.get_model_metadata(self.name, client_timeout=remaining_s(self._timeout_s))
-        version = max(answer.versions, key=lambda text: int(text) if text.isdigit() else -1, default="")
+        try:
+            with self._translated():
+                answer = await self._client.get_model_metadata(
+                    self.name, self._version, client_timeout=remaining_s(self._timeout_s)
+                )
+        except UnknownModelError as error:
+            raise UnknownModelError(await self._absence()) from error
+        version = self._version or max(
+            answer.versions, key=lambda text: int(text) if text.isdigit() else -1, default=""
+        )
         inputs, outputs = (
             {tensor.name: TensorInfo(tensor.datatype, tuple(tensor.shape)) for tensor in tensors}
             for tensors in (answer.inputs, answer.outputs)
@@ -97,18 +120,34 @@ class AnyModel:
         outcome = "failed"
         try:
             with self._translated():
-                answer = await self._client.infer_arrays(self.name, inputs, outputs, timeout_s=self._timeout_s)
+                answer = await self._client.infer_arrays(
+                    self.name, inputs, outputs, version=self._version, timeout_s=self._timeout_s
+                )
             arrays = {name: answer.as_numpy(name) for name in outputs}
             missing = sorted(name for name, array in arrays.items() if array is None)
             if missing:
                 raise UnavailableError(
                     f"the model {self.name} on Triton answered without {missing}", reason="MODEL_MISMATCH"
                 )
+            self.answered_version = answer.get_response().model_version
             outcome = "ok"
             return arrays
         finally:
             metrics.INFERENCES.labels(self.name, outcome).inc(pictures)
             metrics.INFERENCE_SECONDS.labels(self.name).observe(time.perf_counter() - started)
+
+    async def _absence(self) -> str:
+        """Say, for an operator, why Triton does not have the model; file names are told without their folders."""
+        try:
+            reason = await self._client.not_loaded_because(self.name, timeout_s=remaining_s(self._timeout_s))
+        except grpc.RpcError:
+            reason = None
+        if reason is None:
+            return _ABSENT
+        if reason == "unloaded":
+            return "it is unloaded on Triton"
+        text = _FOLDERS.sub("", " ".join(reason.split()))
+        return f"Triton could not load it: {text[:_MOST_CHARACTERS]}"
 
     @contextlib.contextmanager
     def _translated(self) -> Any:
@@ -126,7 +165,7 @@ class AnyModel:
             return DeadlineExceededError(f"the model {self.name} did not answer within the call's time")
         # A model that failed to load is "unknown" to some versions, with UNAVAILABLE.
         if status == "StatusCode.NOT_FOUND" or "unknown model" in text:
-            return UnknownModelError(self.name)
+            return UnknownModelError(_ABSENT)
         return self._unavailable(f"{status} {text}")
 
     def _unavailable(self, text: str) -> ServiceError:

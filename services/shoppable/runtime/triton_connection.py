@@ -58,9 +58,10 @@ class TritonSettings(ServerSettings):
     triton_shared_memory_mb: int = Field(
         64, ge=1, le=65536, description="most memory in /dev/shm for that, in MiB; what does not fit goes over gRPC"
     )
-    triton_shared_memory_key: SecretStr | None = Field(
+    triton_key: SecretStr | None = Field(
         None,
-        description="name=value of the key that Triton's --grpc-restricted-protocol asks for shared-memory",
+        description="name=value of the key, where Triton's --grpc-restricted-protocol asks for one: for shared-memory,"
+        " and for model-repository, whose reasons for a model that did not load are then told",
     )
 
     @model_validator(mode="after")
@@ -69,10 +70,16 @@ class TritonSettings(ServerSettings):
             raise ValueError("triton_certificate_file and triton_key_file must be set together")
         if not self.triton_tls and (self.triton_ca_file or self.triton_certificate_file):
             raise ValueError("triton_ca_file and triton_certificate_file need triton_tls")
-        key = self.triton_shared_memory_key
-        if key is not None and not _KEY.fullmatch(key.get_secret_value()):
-            raise ValueError("triton_shared_memory_key must be name=value, the name in small letters")
+        if self.triton_key is not None and not _KEY.fullmatch(self.triton_key.get_secret_value()):
+            raise ValueError("triton_key must be name=value, the name in small letters")
         return self
+
+    def triton_headers(self) -> dict[str, str]:
+        """Return what requests to Triton's restricted interfaces carry."""
+        if self.triton_key is None:
+            return {}
+        name, _, value = self.triton_key.get_secret_value().partition("=")
+        return {_KEY_HEADER + name: value}
 
 
 class TritonClient(InferenceServerClient):  # type: ignore[misc]  # tritonclient has no types
@@ -85,14 +92,12 @@ class TritonClient(InferenceServerClient):  # type: ignore[misc]  # tritonclient
             OSError: A file of the settings cannot be read.
         """
         super().__init__(settings.triton_endpoint, creds=_credentials(settings), channel_args=list(_CHANNEL_ARGUMENTS))
+        self._headers = settings.triton_headers()
         mode = settings.triton_shared_memory
         self._regions: SharedRegions | None = None
         if mode == "on" or (mode == "auto" and is_this_host(settings.triton_endpoint)):
-            headers = {}
-            if settings.triton_shared_memory_key is not None:
-                name, _, value = settings.triton_shared_memory_key.get_secret_value().partition("=")
-                headers[_KEY_HEADER + name] = value
-            self._regions = SharedRegions(self, most_bytes=settings.triton_shared_memory_mb * 2**20, headers=headers)
+            most_bytes = settings.triton_shared_memory_mb * 2**20
+            self._regions = SharedRegions(self, most_bytes=most_bytes, headers=self._headers)
 
     async def infer_arrays(
         self,
@@ -125,7 +130,8 @@ class TritonClient(InferenceServerClient):  # type: ignore[misc]  # tritonclient
             )
 
         regions, arrays = self._regions, list(inputs.values())
-        region = regions.take(sum(map(padded_bytes, arrays))) if regions else None
+        plain = all(not one.dtype.hasobject for one in arrays)  # else they are lists of texts
+        region = regions.take(sum(map(padded_bytes, arrays))) if regions and plain else None
         if regions is not None and region is not None:
             try:
                 for tensor, array, offset in zip(tensors, arrays, region.write(arrays), strict=True):
@@ -146,6 +152,18 @@ class TritonClient(InferenceServerClient):  # type: ignore[misc]  # tritonclient
         for tensor, array in zip(tensors, arrays, strict=True):
             tensor.set_data_from_numpy(np.ascontiguousarray(array))
         return await ask()
+
+    async def not_loaded_because(self, model: str, *, timeout_s: float) -> str | None:
+        """Return why a model is not loaded, as Triton tells it; None if it has no such model or does not tell.
+
+        The text is "unloaded" where somebody wanted it so.
+        """
+        try:
+            index = await self.get_model_repository_index(headers=self._headers, client_timeout=timeout_s)
+        except InferenceServerException:  # restricted, or a server that only speaks the inference protocol
+            return None
+        reasons = [entry.reason for entry in index.models if entry.name == model and entry.state != "READY"]
+        return next(filter(None, reasons), "unloaded" if reasons else None)
 
     async def close(self) -> None:
         """Give the shared memory up and close the channel."""

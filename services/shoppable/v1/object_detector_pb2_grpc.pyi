@@ -38,7 +38,7 @@ class ObjectDetectorServiceStub:
 
     Errors:
     - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-    - NOT_FOUND: a model that this detector does not have (ResourceInfo).
+    - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo).
     - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
     """
     StreamDetectObjects: _grpc.StreamStreamMultiCallable[_object_detector_pb2.StreamDetectObjectsRequest, _object_detector_pb2.StreamDetectObjectsResponse]
@@ -47,7 +47,7 @@ class ObjectDetectorServiceStub:
 
     A frame that fails (unreadable, or its inference failed) is answered by a result with a status, and the
     stream goes on. Errors that end the stream: INVALID_ARGUMENT (a bad config, a frame before the config) and
-    NOT_FOUND (an unknown model).
+    NOT_FOUND (an unknown model or version), and UNAVAILABLE if a version is asked for while its model cannot run.
     """
     ListDetectionModels: _grpc.UnaryUnaryMultiCallable[_object_detector_pb2.ListDetectionModelsRequest, _object_detector_pb2.ListDetectionModelsResponse]
     """Lists the detection models, in order of their names. There are few: the list has no pages."""
@@ -68,7 +68,7 @@ class ObjectDetectorServiceAsyncStub(ObjectDetectorServiceStub):
 
     Errors:
     - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-    - NOT_FOUND: a model that this detector does not have (ResourceInfo).
+    - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo).
     - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
     """
     StreamDetectObjects: _aio.StreamStreamMultiCallable[_object_detector_pb2.StreamDetectObjectsRequest, _object_detector_pb2.StreamDetectObjectsResponse]  # type: ignore[assignment]
@@ -77,7 +77,7 @@ class ObjectDetectorServiceAsyncStub(ObjectDetectorServiceStub):
 
     A frame that fails (unreadable, or its inference failed) is answered by a result with a status, and the
     stream goes on. Errors that end the stream: INVALID_ARGUMENT (a bad config, a frame before the config) and
-    NOT_FOUND (an unknown model).
+    NOT_FOUND (an unknown model or version), and UNAVAILABLE if a version is asked for while its model cannot run.
     """
     ListDetectionModels: _aio.UnaryUnaryMultiCallable[_object_detector_pb2.ListDetectionModelsRequest, _object_detector_pb2.ListDetectionModelsResponse]  # type: ignore[assignment]
     """Lists the detection models, in order of their names. There are few: the list has no pages."""
@@ -101,7 +101,7 @@ class ObjectDetectorServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-        - NOT_FOUND: a model that this detector does not have (ResourceInfo).
+        - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo).
         - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
         """
 
@@ -116,7 +116,7 @@ class ObjectDetectorServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A frame that fails (unreadable, or its inference failed) is answered by a result with a status, and the
         stream goes on. Errors that end the stream: INVALID_ARGUMENT (a bad config, a frame before the config) and
-        NOT_FOUND (an unknown model).
+        NOT_FOUND (an unknown model or version), and UNAVAILABLE if a version is asked for while its model cannot run.
         """
 
     @_abc_1.abstractmethod
