@@ -35,13 +35,18 @@ NOISE = 0.03
 IMAGES_PER_RUN = 8
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Setup:
     """One combination."""
 
     instances: int
     threads: int
     delay_us: int | None  # that the dynamic batcher waits; None: no dynamic batching
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Where it stands in the table."""
+        return -1 if self.delay_us is None else self.delay_us, self.instances, self.threads
 
     @property
     def batching(self) -> str:
@@ -54,7 +59,7 @@ class Seen:
     """What was measured of one combination, by concurrency."""
 
     rates: dict[int, list[float]] = field(default_factory=dict)  # pictures a second
-    latencies_s: dict[int, list[float]] = field(default_factory=dict)
+    latencies_s: dict[int, list[float]] = field(default_factory=dict)  # medians of the visits
     cpu_s: list[float] = field(default_factory=list)  # Triton's, for a picture, at the highest concurrency
 
 
@@ -93,7 +98,7 @@ async def visit(setup: Setup, seen: Seen, levels: Sequence[int], portion: int) -
                 cpu, started = sum(map(cpu_seconds, pids)), time.perf_counter()
                 took = await direct.run(count, level)
                 seen.rates.setdefault(level, []).append(count / (time.perf_counter() - started))
-                seen.latencies_s.setdefault(level, []).extend(took)
+                seen.latencies_s.setdefault(level, []).append(statistics.median(took))
                 if level == max(levels):
                     seen.cpu_s.append((sum(map(cpu_seconds, pids)) - cpu) / count)
 
@@ -120,10 +125,10 @@ def rows_of(results: dict[Setup, Seen], levels: Sequence[int]) -> list[dict[str,
             "threads": setup.threads,
             "batching": setup.batching,
             **{f"images/s at {level}": max(seen.rates[level]) for level in levels},
-            **{f"median ms at {level}": statistics.median(seen.latencies_s[level]) * 1000 for level in levels},
+            **{f"median ms at {level}": min(seen.latencies_s[level]) * 1000 for level in levels},
             "CPU ms": min(seen.cpu_s) * 1000,
         }
-        for setup, seen in sorted(results.items(), key=lambda item: (item[0].delay_us or -1, item[0]))
+        for setup, seen in sorted(results.items(), key=lambda item: item[0].order)
     ]
 
 
