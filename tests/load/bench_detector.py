@@ -88,9 +88,10 @@ class Direct:
 
     async def run(self, count: int, concurrency: int) -> list[float]:
         """See `Driver`."""
-        return await closed_loop(self._ask, count, concurrency)
+        return await closed_loop(self.ask, count, concurrency)
 
-    async def _ask(self, number: int) -> object:
+    async def ask(self, number: int) -> object:
+        """Let all models look at a picture."""
         inputs = self._inputs[number % len(self._inputs)]
         return await asyncio.gather(*(self._infer(model, batch) for model, batch in inputs.items()))
 
