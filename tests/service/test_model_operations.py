@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -221,3 +222,25 @@ async def health_is(service: Detector, status: str) -> bool:
 
 async def reason_has(service: Detector, text: str) -> bool:
     return text in (await listed(service)).not_ready_reason
+
+
+async def test_commands_load_roll_and_unload(repository: Path) -> None:
+    async def command(*words: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "shoppable.cli", "models", *words, "--triton-endpoint", server.grpc_endpoint),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        return process.returncode or 0, said.decode()
+
+    async with triton_of(repository) as server:
+        add_version(repository, 2)
+        assert await command("load", WEARABLES) == (0, f"{WEARABLES} is loaded, version 2\n")
+        assert await command("unload", WEARABLES) == (0, f"{WEARABLES} is unloaded\n")
+        code, said = await command("list")
+        assert (code, "unavailable  unloaded" in said) == (0, True), said
+        code, said = await command("load", "nothing")
+        assert code == 1
+        assert said.startswith("error: Triton at unix:")
+        assert "nothing" in said
