@@ -4,7 +4,8 @@ Both get the same pictures. Driven directly, Triton gets tensors that were prepa
 model, and its candidates are thrown away; the service gets pictures, prepares them, and suppresses and fuses what comes
 back. They take turns in small portions, so that whatever else the machine does meets both. The figures are ratios. The
 CPU time says what each part costs for a picture: where the models run on the same cores and those are all busy, the
-ratio of all CPU time is what the throughput comes to, and it is far less noisy.
+ratio of all CPU time is what the throughput comes to, and it is far less noisy. Its last column compares with a caller
+of Triton that has pictures, too, and must prepare them itself.
 """
 
 import argparse
@@ -73,18 +74,21 @@ async def closed_loop(ask: Callable[[int], Awaitable[object]], count: int, concu
     return took
 
 
+def prepared(picture: Pixels) -> dict[str, Pixels]:
+    """Return the models' inputs for a picture."""
+    height, width = picture.shape[:2]
+    return {
+        model: Letterbox.fit(width, height, input_width=side, input_height=side).draw(picture)
+        for model, side in SIDES.items()
+    }
+
+
 class Direct:
     """Triton without the service: plain gRPC, tensors made beforehand, all models of a picture at once."""
 
     def __init__(self, client: InferenceServerClient, pictures: Sequence[Pixels]) -> None:
         self._client = client
-        self._inputs = [
-            {
-                model: Letterbox.fit(p.shape[1], p.shape[0], input_width=side, input_height=side).draw(p)
-                for model, side in SIDES.items()
-            }
-            for p in pictures
-        ]
+        self._inputs = [prepared(picture) for picture in pictures]
 
     async def run(self, count: int, concurrency: int) -> list[float]:
         """See `Driver`."""
@@ -92,7 +96,9 @@ class Direct:
 
     async def ask(self, number: int) -> object:
         """Let all models look at a picture."""
-        inputs = self._inputs[number % len(self._inputs)]
+        return await self._infer_all(self._inputs[number % len(self._inputs)])
+
+    async def _infer_all(self, inputs: dict[str, Pixels]) -> object:
         return await asyncio.gather(*(self._infer(model, batch) for model, batch in inputs.items()))
 
     async def _infer(self, model: str, batch: Pixels) -> object:
@@ -100,6 +106,19 @@ class Direct:
         tensor.set_data_from_numpy(batch)
         answer = await self._client.infer(model, [tensor], outputs=[InferRequestedOutput("candidates")])
         return answer.as_numpy("candidates")
+
+
+class FromPictures(Direct):
+    """The same by a caller that has pictures: it fits each into the models' inputs, in threads, as the service does."""
+
+    def __init__(self, client: InferenceServerClient, pictures: Sequence[Pixels]) -> None:
+        super().__init__(client, [])
+        self._pictures = pictures
+
+    async def ask(self, number: int) -> object:
+        """Prepare a picture and let all models look at it."""
+        picture = self._pictures[number % len(self._pictures)]
+        return await self._infer_all(await asyncio.to_thread(prepared, picture))
 
 
 class Unary:
@@ -171,7 +190,10 @@ async def measure(film: Path, levels: Sequence[int], rounds: int, portion: int) 
     async with contextlib.AsyncExitStack() as stack:
         triton = await stack.enter_async_context(await TritonServer.start(repository=MODEL_REPOSITORY))
         client = await stack.enter_async_context(InferenceServerClient(triton.grpc_endpoint))
-        drivers: dict[str, tuple[Driver, ServiceProcess | None]] = {"direct": (Direct(client, pictures).run, None)}
+        drivers: dict[str, tuple[Driver, ServiceProcess | None]] = {
+            "direct": (Direct(client, pictures).run, None),
+            "direct, from pictures": (FromPictures(client, pictures).run, None),
+        }
         for memory in ("auto", "off"):
             service = await stack.enter_async_context(
                 detector_process(
@@ -226,7 +248,10 @@ def figures_of(results: dict[int, dict[str, Runs]]) -> list[dict[str, object]]:
             ratios = [ours / theirs for ours, theirs in zip(runs.rates, direct.rates, strict=True)]
             latency = statistics.median(runs.latencies_s)
             cpu = {whose: statistics.mean(times) * 1000 for whose, times in runs.cpu_s.items()}
-            bare = sum(statistics.mean(times) * 1000 for times in direct.cpu_s.values())
+            bare, from_pictures = (
+                sum(statistics.mean(times) * 1000 for times in ways[baseline].cpu_s.values())
+                for baseline in ("direct", "direct, from pictures")
+            )
             rows.append(
                 {
                     "concurrency": level,
@@ -237,6 +262,7 @@ def figures_of(results: dict[int, dict[str, Runs]]) -> list[dict[str, object]]:
                     "latency ratio": latency / statistics.median(direct.latencies_s),
                     **{f"{whose} CPU ms": value for whose, value in cpu.items()},
                     "ratio of CPU": bare / sum(cpu.values()),
+                    "from pictures": from_pictures / sum(cpu.values()),
                 }
             )
     return rows
@@ -259,7 +285,7 @@ def show(rows: Sequence[dict[str, object]], console: Console) -> None:
         for name in dict.fromkeys(str(row["asked"]) for row in rows)
     }
     for name, ratio in best.items():
-        if name == "direct":
+        if name.startswith("direct"):
             continue
         single = next(float(str(row["latency ratio"])) for row in rows if row["asked"] == name)
         console.print(

@@ -36,7 +36,6 @@ ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The model's
 @app.command("list")
 def list_models(endpoint: EndpointOption = None, key: KeyOption = None) -> None:
     """List what is in Triton's model repository: versions, states, and why one did not load."""
-
     from rich.table import Table
 
     from shoppable.cli import running
