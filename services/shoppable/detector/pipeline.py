@@ -20,6 +20,8 @@ from shoppable.detector.tensors import Array, to_tensor
 from shoppable.runtime import metrics
 from shoppable.runtime.errors import InvalidRequestError, NotFoundError, ServiceError, UnavailableError, Violation
 
+# Of a caller's unknown names, so that the status stays within what a trailer holds.
+_SHOWN_NAMES, _SHOWN_CHARACTERS = 10, 100
 # Decodes a picture. Blocking; raises InvalidRequestError with what is wrong with it.
 Source = Callable[[], Pixels]
 # Where a picture lies in a model's input, and that input.
@@ -72,25 +74,19 @@ class DetectionPipeline:
         Raises:
             NotFoundError: There is none.
         """
-        model = self.models.get(name)
-        if model is None:
-            known = ", ".join(sorted(self.models))
-            raise NotFoundError(
-                "detection model", name, f"this detector has no model {name!r}; it has {known}", reason="UNKNOWN_MODEL"
-            )
-        return model
+        self._check_known([name])
+        return self.models[name]
 
     async def plan(self, options: DetectionOptions) -> Plan:
         """Choose the models that a caller named, or all, in the versions that it named.
 
         Raises:
-            NotFoundError: A model or a version does not exist.
+            NotFoundError: A model (the text names the first ten) or a version does not exist.
             UnavailableError: A version is named, and its model cannot be asked.
             DeadlineExceededError: The caller's time is over.
         """
+        self._check_known((*options.models, *options.model_versions))
         names = options.models or tuple(self.models)
-        for name in (*names, *options.model_versions):
-            self.model(name)
 
         async def at(model: DetectionModel) -> DetectionModel:
             version = options.model_versions.get(model.spec.name)
@@ -98,6 +94,14 @@ class DetectionPipeline:
 
         # Each once, and in our order, whatever the caller's.
         return Plan(await all_of(*(at(model) for name, model in self.models.items() if name in names)), options)
+
+    def _check_known(self, names: Sequence[str]) -> None:
+        unknown = [name[:_SHOWN_CHARACTERS] for name in dict.fromkeys(names) if name not in self.models]
+        if unknown:
+            said = ", ".join(map(repr, unknown[:_SHOWN_NAMES]))
+            said += f" and {len(unknown) - _SHOWN_NAMES} more" if len(unknown) > _SHOWN_NAMES else ""
+            message = f"this detector has no model {said}; it has {', '.join(sorted(self.models))}"
+            raise NotFoundError("detection model", unknown[0], message, reason="UNKNOWN_MODEL")
 
     async def detect(self, source: Source, plan: Plan) -> tuple[Detection, ...]:
         """Return the detections of one picture.

@@ -42,7 +42,8 @@ class ObjectDetectorServicer(pb_grpc.ObjectDetectorServiceServicer):
             max_pixels=self._limits.max_image_pixels,
         )
         if violations:
-            # Refused anyway; the caller hears at once what is wrong with its pictures, too.
+            # Refused anyway; the caller hears at once what is wrong with its pictures and models, too.
+            convert.note_unknown_models(options, self._pipeline.models, "options", violations)
             for violation in await self._pipeline.read_all(sources):
                 violations.add(violation.field, violation.description)
             violations.raise_if_any()
@@ -59,7 +60,9 @@ class ObjectDetectorServicer(pb_grpc.ObjectDetectorServiceServicer):
         violations = Violations()
         config = await convert.read_config(request_iterator)
         options = convert.read_options(config, "config", violations, taxonomy=self._taxonomy)
-        violations.raise_if_any()
+        if violations:
+            convert.note_unknown_models(options, self._pipeline.models, "config", violations)
+            violations.raise_if_any()
         plan = await self._pipeline.plan(options)
         models = pb.DetectionModelSet(models=convert.model_versions(plan.models))
         yield pb.StreamDetectObjectsResponse(models=models)

@@ -37,6 +37,10 @@ class _ApparelRegionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Apparel
     """The feet."""
     APPAREL_REGION_WHOLE_OUTFIT: _ApparelRegion.ValueType  # 4
     """All from the chin down: dresses, whole outfits."""
+    APPAREL_REGION_WHOLE_PERSON: _ApparelRegion.ValueType  # 5
+    """All of a person who does not stand, or whom the picture's edges cut so that it cannot be told which garment is
+    where. Such a person has no other regions.
+    """
 
 class ApparelRegion(_ApparelRegion, metaclass=_ApparelRegionEnumTypeWrapper):
     """A part of a person that clothes cover."""
@@ -51,6 +55,10 @@ APPAREL_REGION_FEET: ApparelRegion.ValueType  # 3
 """The feet."""
 APPAREL_REGION_WHOLE_OUTFIT: ApparelRegion.ValueType  # 4
 """All from the chin down: dresses, whole outfits."""
+APPAREL_REGION_WHOLE_PERSON: ApparelRegion.ValueType  # 5
+"""All of a person who does not stand, or whom the picture's edges cut so that it cannot be told which garment is
+where. Such a person has no other regions.
+"""
 Global___ApparelRegion: _TypeAlias = ApparelRegion  # noqa: Y015
 
 @_typing.final
@@ -101,11 +109,13 @@ class DetectionOptions(_message.Message):
     """
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the models to ask; default all that the server has. Their findings are fused."""
+        """Names of the models to ask, at most 100; default all that the server has. Their findings are fused."""
 
     @_builtins.property
     def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the categories wanted (ListCategories), each with all categories that are a part of it; default all."""
+        """Ids of the categories wanted (ListCategories), at most 100, each with all categories that are a part of it;
+        default all.
+        """
 
     @_builtins.property
     def model_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -216,7 +226,7 @@ class Detection(_message.Message):
     DERIVATION_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     """The model's own name of what it is, for example "cup"; of a derived region its name: "upper body", "lower body",
-    "feet", "whole outfit".
+    "feet", "whole outfit", "whole person".
     """
     category: _builtins.str
     """The shoppable category that the taxonomy gives the label, for example "drinkware"; empty for what is not

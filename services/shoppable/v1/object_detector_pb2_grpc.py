@@ -71,7 +71,9 @@ class ObjectDetectorServiceServicer:
 
         Errors:
         - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-        - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo).
+        - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo; the
+        text names the first ten models).
+        - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
         - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

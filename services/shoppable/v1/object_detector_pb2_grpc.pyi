@@ -38,7 +38,9 @@ class ObjectDetectorServiceStub:
 
     Errors:
     - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-    - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo).
+    - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo; the
+      text names the first ten models).
+    - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
     - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
     """
     StreamDetectObjects: _grpc.StreamStreamMultiCallable[_object_detector_pb2.StreamDetectObjectsRequest, _object_detector_pb2.StreamDetectObjectsResponse]
@@ -68,7 +70,9 @@ class ObjectDetectorServiceAsyncStub(ObjectDetectorServiceStub):
 
     Errors:
     - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-    - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo).
+    - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo; the
+      text names the first ten models).
+    - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
     - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
     """
     StreamDetectObjects: _aio.StreamStreamMultiCallable[_object_detector_pb2.StreamDetectObjectsRequest, _object_detector_pb2.StreamDetectObjectsResponse]  # type: ignore[assignment]
@@ -101,7 +105,9 @@ class ObjectDetectorServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-        - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo).
+        - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo; the
+          text names the first ten models).
+        - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
         - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
         """
 

@@ -1,7 +1,7 @@
 """Where the clothes of a person are told to be, and that what a model saw itself is left alone."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoppable.detector.apparel import Box, Region, regions
@@ -9,9 +9,16 @@ from shoppable.detector.deriving import with_apparel
 from shoppable.detector.detections import Detection
 
 WIDTH, HEIGHT = 600, 1000
-UPPER, LOWER, FEET, OUTFIT = Region.UPPER_BODY, Region.LOWER_BODY, Region.FEET, Region.WHOLE_OUTFIT
+UPPER, LOWER, FEET = Region.UPPER_BODY, Region.LOWER_BODY, Region.FEET
+OUTFIT, PERSON = Region.WHOLE_OUTFIT, Region.WHOLE_PERSON
 STANDING: Box = (0.4, 0.1, 0.8, 0.9)  # 240 x 800 pixels
-CATEGORIES = {UPPER: "apparel-upper", LOWER: "apparel-lower", FEET: "footwear", OUTFIT: "apparel-outfit"}
+CATEGORIES = {
+    UPPER: "apparel-upper",
+    LOWER: "apparel-lower",
+    FEET: "footwear",
+    OUTFIT: "apparel-outfit",
+    PERSON: "apparel",
+}
 SHARES = st.floats(0, 1, width=32)
 
 
@@ -26,10 +33,10 @@ def told(person: Box) -> dict[Region, tuple[float, float]]:
 def test_standing_person_has_all_regions_from_chin_to_floor() -> None:
     found = told(STANDING)
 
-    assert set(found) == set(Region)
+    assert set(found) == {UPPER, LOWER, FEET, OUTFIT}
     assert found[UPPER] == pytest.approx((0.13, 0.52))
     assert found[LOWER] == pytest.approx((0.40, 0.96))
-    assert found[FEET] == pytest.approx((0.89, 1.0))
+    assert found[FEET] == pytest.approx((0.86, 1.0))
     assert found[OUTFIT] == pytest.approx((0.13, 1.0))
 
 
@@ -65,7 +72,7 @@ def test_person_without_a_head_in_the_picture_is_told_from_the_feet_up() -> None
 
     assert set(found) == {LOWER, FEET, OUTFIT}
     assert found[LOWER] == pytest.approx((0.0, 0.92), abs=1e-3)
-    assert found[FEET] == pytest.approx((0.78, 1.0), abs=1e-3)
+    assert found[FEET] == pytest.approx((0.72, 1.0), abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +83,8 @@ def test_person_without_a_head_in_the_picture_is_told_from_the_feet_up() -> None
         (0.1, 0.5, 0.9, 0.8),  # lies
     ],
 )
-def test_person_whose_posture_is_unclear_has_the_outfit_only_and_all_of_it(person: Box) -> None:
-    assert told(person) == {OUTFIT: pytest.approx((0, 1))}
+def test_person_whose_posture_is_unclear_is_one_region(person: Box) -> None:
+    assert told(person) == {PERSON: pytest.approx((0, 1))}
 
 
 def test_person_too_small_for_a_garment_has_no_regions() -> None:
@@ -85,6 +92,7 @@ def test_person_too_small_for_a_garment_has_no_regions() -> None:
     assert FEET not in regions((0.5, 0.5, 0.54, 0.6), width=WIDTH, height=HEIGHT)
 
 
+@settings(deadline=None)
 @given(SHARES, SHARES, SHARES, SHARES, st.integers(1, 4000), st.integers(1, 4000))
 def test_regions_lie_within_the_person_s_box(a: float, b: float, c: float, d: float, width: int, height: int) -> None:
     person = (min(a, b), min(c, d), max(a, b), max(c, d))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoppable.detector.detections import Candidates
@@ -67,6 +67,7 @@ def same(found: Candidates, boxes: Array, scores: Array, labels: Array) -> None:
     assert found.classes.tolist() == labels.tolist()
 
 
+@settings(deadline=None)
 @given(THINGS, NUMBERS, st.sampled_from(["corners", "center"]), st.sampled_from(["pixels", "shares"]), st.booleans())
 def test_finished_detections_are_read_whatever_form_their_boxes_have(
     things: list[tuple[int, ...]], numbers: dict[str, Any], form: str, units: str, in_rows: bool
@@ -84,6 +85,7 @@ def test_finished_detections_are_read_whatever_form_their_boxes_have(
     same(found, boxes, scores, labels)
 
 
+@settings(deadline=None)
 @given(THINGS, NUMBERS)
 def test_yolov8_and_yolov5_are_read(things: list[tuple[int, ...]], numbers: dict[str, Any]) -> None:
     v8, v5 = (spec({"layout": layout}, **numbers) for layout in ("yolov8", "yolov5"))
@@ -96,6 +98,7 @@ def test_yolov8_and_yolov5_are_read(things: list[tuple[int, ...]], numbers: dict
     same(read(layout_of(v5), output0=rows), boxes, scores / 2, labels)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_yolox_boxes_are_told_from_their_cells(data: st.DataObject) -> None:
     model = spec({"layout": "yolox"})
@@ -121,6 +124,7 @@ def test_yolox_boxes_are_told_from_their_cells(data: st.DataObject) -> None:
     same(read(layout_of(model), output=table), np.array(expected).reshape(-1, 4), scores / 2, labels)
 
 
+@settings(deadline=None)
 @given(THINGS, NUMBERS)
 def test_detr_s_softmax_leaves_out_the_class_of_nothing(things: list[tuple[int, ...]], numbers: dict[str, Any]) -> None:
     model = spec({"layout": "detr", "scores": "softmax"}, **numbers)

@@ -1,5 +1,6 @@
 """What an operator can declare of a model, and every mistake that can be made in it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from shoppable.detector.errors import ConfigurationError
 from shoppable.detector.layouts import layout_of
 from shoppable.detector.manifest import ModelSpec, read_manifests
 from shoppable.detector.settings import DetectorSettings
+from shoppable.detector.taxonomy import read_taxonomy
 
 MODEL = "min_score = 0.3\nlabels = ['a', 'b']\n[output]\nlayout = 'candidates'\n"
 LAYOUTS = ["candidates", "detections", "detr", "yolov8", "yolov5", "yolox"]
@@ -40,6 +42,18 @@ def test_models_come_in_the_order_of_the_paths_and_a_folder_s_by_name(tmp_path: 
 
     assert [model.name for model in models] == ["other", "ant", "zebra"]
     assert [model.file.parent.name for model in models] == ["mine", "ant", "zebra"]
+
+
+def test_example_of_the_readme_is_all_that_an_operator_needs(tmp_path: Path) -> None:
+    settings = DetectorSettings()
+    text = (settings.taxonomy_file.parent / "README.md").read_text("utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+
+    (model,) = read_manifests([write(tmp_path, example)])
+
+    assert layout_of(model).tensors(width=640, height=640)[0].shape == (4 + 3, None)
+    taxonomy = read_taxonomy(settings.taxonomy_file, [*read_manifests(settings.models), model])
+    assert [sort.category for sort in taxonomy.sorts("mine")] == ["drinkware", "footwear", "apparel-upper"]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoppable.detector.layouts import LayoutError, layout_of
@@ -43,6 +43,7 @@ def test_bytes_in_the_picture_s_own_order_are_sent_as_they_are() -> None:
     assert np.shares_memory(to_tensor(PIXELS, InputSpec()), PIXELS)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["rgb", "bgr"]),
     st.sampled_from(["nhwc", "nchw"]),
