@@ -47,7 +47,7 @@ class FaultProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         host, port = self._listener.getsockname()
         self.address = f"{host}:{port}"
-        self.upstream = ""  # host:port
+        self.upstream = ""  # host:port, or unix:/path
         self.bytes_passed = 0
         self._toxics: dict[str, tuple[Toxic, ...]] = {"up": (), "down": ()}
         self._connections: set[_Connection] = set()
@@ -93,9 +93,8 @@ class FaultProxy:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        host, port = self.upstream.rsplit(":", 1)
         try:
-            server_reader, server_writer = await asyncio.open_connection(host, int(port))
+            server_reader, server_writer = await _connect(self.upstream)
         except OSError:
             writer.transport.abort()
             return
@@ -131,3 +130,10 @@ class FaultProxy:
         while piece := await reader.read(_PIECE_BYTES):
             self.bytes_passed += len(piece)
             yield piece
+
+
+async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if address.startswith("unix:"):
+        return await asyncio.open_unix_connection(address.removeprefix("unix:").replace("//", "", 1))
+    host, port = address.rsplit(":", 1)
+    return await asyncio.open_connection(host, int(port))

@@ -201,7 +201,7 @@ async def watched(endpoint: str, matcher: ScriptedMatcher, **settings: object) -
             decoder=decoder.address,
             detector=ScriptedDetector(scene),
             matcher=matcher,
-            classifier_endpoint=endpoint,
+            triton_endpoint=endpoint,
             **({"classifier_model": "redness", "classifier_padding_s": 1.0} | settings),
         ) as client,
     ):

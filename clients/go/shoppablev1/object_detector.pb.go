@@ -111,8 +111,11 @@ type DetectionOptions struct {
 	// that is mostly out of the picture is left out, too. INVALID_ARGUMENT where the detector's taxonomy has no
 	// categories for them. Default no.
 	DeriveApparelRegions bool `protobuf:"varint,6,opt,name=derive_apparel_regions,json=deriveApparelRegions,proto3" json:"derive_apparel_regions,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// Versions of models to ask, by the models' names; default the newest that Triton has loaded. A version is a number,
+	// 1..2147483647, and only of models that are asked, else INVALID_ARGUMENT. One that Triton has not loaded: NOT_FOUND.
+	ModelVersions map[string]string `protobuf:"bytes,7,rep,name=model_versions,json=modelVersions,proto3" json:"model_versions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DetectionOptions) Reset() {
@@ -185,6 +188,13 @@ func (x *DetectionOptions) GetDeriveApparelRegions() bool {
 		return x.DeriveApparelRegions
 	}
 	return false
+}
+
+func (x *DetectionOptions) GetModelVersions() map[string]string {
+	if x != nil {
+		return x.ModelVersions
+	}
+	return nil
 }
 
 // Pictures and options.
@@ -917,7 +927,7 @@ type DetectionModel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The version that serves; empty if it is not ready.
+	// The version that gave the last answer, that is, the newest; empty if it is not ready.
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	// Its labels, in the order of its class numbers.
 	Labels []*DetectionLabel `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty"`
@@ -929,7 +939,8 @@ type DetectionModel struct {
 	DefaultMinScore float32 `protobuf:"fixed32,6,opt,name=default_min_score,json=defaultMinScore,proto3" json:"default_min_score,omitempty"`
 	// Whether it answered when it was last asked.
 	Ready bool `protobuf:"varint,7,opt,name=ready,proto3" json:"ready,omitempty"`
-	// Why it is not ready; empty if it is.
+	// Why it is not ready, for the operator; empty if it is. Of a model that failed to load this is Triton's reason, as
+	// far as Triton tells it.
 	NotReadyReason string `protobuf:"bytes,8,opt,name=not_ready_reason,json=notReadyReason,proto3" json:"not_ready_reason,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1366,7 +1377,7 @@ var File_shoppable_v1_object_detector_proto protoreflect.FileDescriptor
 
 const file_shoppable_v1_object_detector_proto_rawDesc = "" +
 	"\n" +
-	"\"shoppable/v1/object_detector.proto\x12\fshoppable.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a\x19shoppable/v1/common.proto\"\xa0\x02\n" +
+	"\"shoppable/v1/object_detector.proto\x12\fshoppable.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a\x19shoppable/v1/common.proto\"\xbc\x03\n" +
 	"\x10DetectionOptions\x12\x16\n" +
 	"\x06models\x18\x01 \x03(\tR\x06models\x12 \n" +
 	"\tmin_score\x18\x02 \x01(\x02H\x00R\bminScore\x88\x01\x01\x12\x1e\n" +
@@ -1375,7 +1386,11 @@ const file_shoppable_v1_object_detector_proto_rawDesc = "" +
 	"categories\x12/\n" +
 	"\x14include_not_for_sale\x18\x04 \x01(\bR\x11includeNotForSale\x12*\n" +
 	"\x0emax_detections\x18\x05 \x01(\rH\x01R\rmaxDetections\x88\x01\x01\x124\n" +
-	"\x16derive_apparel_regions\x18\x06 \x01(\bR\x14deriveApparelRegionsB\f\n" +
+	"\x16derive_apparel_regions\x18\x06 \x01(\bR\x14deriveApparelRegions\x12X\n" +
+	"\x0emodel_versions\x18\a \x03(\v21.shoppable.v1.DetectionOptions.ModelVersionsEntryR\rmodelVersions\x1a@\n" +
+	"\x12ModelVersionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\f\n" +
 	"\n" +
 	"_min_scoreB\x11\n" +
 	"\x0f_max_detections\"}\n" +
@@ -1483,7 +1498,7 @@ func file_shoppable_v1_object_detector_proto_rawDescGZIP() []byte {
 }
 
 var file_shoppable_v1_object_detector_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_shoppable_v1_object_detector_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_shoppable_v1_object_detector_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_shoppable_v1_object_detector_proto_goTypes = []any{
 	(ApparelRegion)(0),                  // 0: shoppable.v1.ApparelRegion
 	(*DetectionOptions)(nil),            // 1: shoppable.v1.DetectionOptions
@@ -1506,49 +1521,51 @@ var file_shoppable_v1_object_detector_proto_goTypes = []any{
 	(*Category)(nil),                    // 18: shoppable.v1.Category
 	(*ListCategoriesRequest)(nil),       // 19: shoppable.v1.ListCategoriesRequest
 	(*ListCategoriesResponse)(nil),      // 20: shoppable.v1.ListCategoriesResponse
-	(*Image)(nil),                       // 21: shoppable.v1.Image
-	(*BoundingBox)(nil),                 // 22: shoppable.v1.BoundingBox
-	(*status.Status)(nil),               // 23: google.rpc.Status
-	(*ModelVersion)(nil),                // 24: shoppable.v1.ModelVersion
+	nil,                                 // 21: shoppable.v1.DetectionOptions.ModelVersionsEntry
+	(*Image)(nil),                       // 22: shoppable.v1.Image
+	(*BoundingBox)(nil),                 // 23: shoppable.v1.BoundingBox
+	(*status.Status)(nil),               // 24: google.rpc.Status
+	(*ModelVersion)(nil),                // 25: shoppable.v1.ModelVersion
 }
 var file_shoppable_v1_object_detector_proto_depIdxs = []int32{
-	21, // 0: shoppable.v1.DetectObjectsRequest.images:type_name -> shoppable.v1.Image
-	1,  // 1: shoppable.v1.DetectObjectsRequest.options:type_name -> shoppable.v1.DetectionOptions
-	0,  // 2: shoppable.v1.Derivation.region:type_name -> shoppable.v1.ApparelRegion
-	22, // 3: shoppable.v1.Derivation.source_box:type_name -> shoppable.v1.BoundingBox
-	22, // 4: shoppable.v1.Detection.box:type_name -> shoppable.v1.BoundingBox
-	3,  // 5: shoppable.v1.Detection.derivation:type_name -> shoppable.v1.Derivation
-	4,  // 6: shoppable.v1.ImageDetections.detections:type_name -> shoppable.v1.Detection
-	23, // 7: shoppable.v1.ImageDetections.status:type_name -> google.rpc.Status
-	5,  // 8: shoppable.v1.DetectObjectsResponse.results:type_name -> shoppable.v1.ImageDetections
-	24, // 9: shoppable.v1.DetectObjectsResponse.models:type_name -> shoppable.v1.ModelVersion
-	21, // 10: shoppable.v1.DetectionFrame.image:type_name -> shoppable.v1.Image
-	1,  // 11: shoppable.v1.StreamDetectObjectsRequest.config:type_name -> shoppable.v1.DetectionOptions
-	7,  // 12: shoppable.v1.StreamDetectObjectsRequest.frame:type_name -> shoppable.v1.DetectionFrame
-	10, // 13: shoppable.v1.StreamDetectObjectsResponse.models:type_name -> shoppable.v1.DetectionModelSet
-	11, // 14: shoppable.v1.StreamDetectObjectsResponse.frame:type_name -> shoppable.v1.FrameDetections
-	24, // 15: shoppable.v1.DetectionModelSet.models:type_name -> shoppable.v1.ModelVersion
-	5,  // 16: shoppable.v1.FrameDetections.result:type_name -> shoppable.v1.ImageDetections
-	12, // 17: shoppable.v1.DetectionModel.labels:type_name -> shoppable.v1.DetectionLabel
-	13, // 18: shoppable.v1.ListDetectionModelsResponse.models:type_name -> shoppable.v1.DetectionModel
-	13, // 19: shoppable.v1.GetDetectionModelResponse.model:type_name -> shoppable.v1.DetectionModel
-	0,  // 20: shoppable.v1.Category.derived_regions:type_name -> shoppable.v1.ApparelRegion
-	18, // 21: shoppable.v1.ListCategoriesResponse.categories:type_name -> shoppable.v1.Category
-	2,  // 22: shoppable.v1.ObjectDetectorService.DetectObjects:input_type -> shoppable.v1.DetectObjectsRequest
-	8,  // 23: shoppable.v1.ObjectDetectorService.StreamDetectObjects:input_type -> shoppable.v1.StreamDetectObjectsRequest
-	14, // 24: shoppable.v1.ObjectDetectorService.ListDetectionModels:input_type -> shoppable.v1.ListDetectionModelsRequest
-	16, // 25: shoppable.v1.ObjectDetectorService.GetDetectionModel:input_type -> shoppable.v1.GetDetectionModelRequest
-	19, // 26: shoppable.v1.ObjectDetectorService.ListCategories:input_type -> shoppable.v1.ListCategoriesRequest
-	6,  // 27: shoppable.v1.ObjectDetectorService.DetectObjects:output_type -> shoppable.v1.DetectObjectsResponse
-	9,  // 28: shoppable.v1.ObjectDetectorService.StreamDetectObjects:output_type -> shoppable.v1.StreamDetectObjectsResponse
-	15, // 29: shoppable.v1.ObjectDetectorService.ListDetectionModels:output_type -> shoppable.v1.ListDetectionModelsResponse
-	17, // 30: shoppable.v1.ObjectDetectorService.GetDetectionModel:output_type -> shoppable.v1.GetDetectionModelResponse
-	20, // 31: shoppable.v1.ObjectDetectorService.ListCategories:output_type -> shoppable.v1.ListCategoriesResponse
-	27, // [27:32] is the sub-list for method output_type
-	22, // [22:27] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	21, // 0: shoppable.v1.DetectionOptions.model_versions:type_name -> shoppable.v1.DetectionOptions.ModelVersionsEntry
+	22, // 1: shoppable.v1.DetectObjectsRequest.images:type_name -> shoppable.v1.Image
+	1,  // 2: shoppable.v1.DetectObjectsRequest.options:type_name -> shoppable.v1.DetectionOptions
+	0,  // 3: shoppable.v1.Derivation.region:type_name -> shoppable.v1.ApparelRegion
+	23, // 4: shoppable.v1.Derivation.source_box:type_name -> shoppable.v1.BoundingBox
+	23, // 5: shoppable.v1.Detection.box:type_name -> shoppable.v1.BoundingBox
+	3,  // 6: shoppable.v1.Detection.derivation:type_name -> shoppable.v1.Derivation
+	4,  // 7: shoppable.v1.ImageDetections.detections:type_name -> shoppable.v1.Detection
+	24, // 8: shoppable.v1.ImageDetections.status:type_name -> google.rpc.Status
+	5,  // 9: shoppable.v1.DetectObjectsResponse.results:type_name -> shoppable.v1.ImageDetections
+	25, // 10: shoppable.v1.DetectObjectsResponse.models:type_name -> shoppable.v1.ModelVersion
+	22, // 11: shoppable.v1.DetectionFrame.image:type_name -> shoppable.v1.Image
+	1,  // 12: shoppable.v1.StreamDetectObjectsRequest.config:type_name -> shoppable.v1.DetectionOptions
+	7,  // 13: shoppable.v1.StreamDetectObjectsRequest.frame:type_name -> shoppable.v1.DetectionFrame
+	10, // 14: shoppable.v1.StreamDetectObjectsResponse.models:type_name -> shoppable.v1.DetectionModelSet
+	11, // 15: shoppable.v1.StreamDetectObjectsResponse.frame:type_name -> shoppable.v1.FrameDetections
+	25, // 16: shoppable.v1.DetectionModelSet.models:type_name -> shoppable.v1.ModelVersion
+	5,  // 17: shoppable.v1.FrameDetections.result:type_name -> shoppable.v1.ImageDetections
+	12, // 18: shoppable.v1.DetectionModel.labels:type_name -> shoppable.v1.DetectionLabel
+	13, // 19: shoppable.v1.ListDetectionModelsResponse.models:type_name -> shoppable.v1.DetectionModel
+	13, // 20: shoppable.v1.GetDetectionModelResponse.model:type_name -> shoppable.v1.DetectionModel
+	0,  // 21: shoppable.v1.Category.derived_regions:type_name -> shoppable.v1.ApparelRegion
+	18, // 22: shoppable.v1.ListCategoriesResponse.categories:type_name -> shoppable.v1.Category
+	2,  // 23: shoppable.v1.ObjectDetectorService.DetectObjects:input_type -> shoppable.v1.DetectObjectsRequest
+	8,  // 24: shoppable.v1.ObjectDetectorService.StreamDetectObjects:input_type -> shoppable.v1.StreamDetectObjectsRequest
+	14, // 25: shoppable.v1.ObjectDetectorService.ListDetectionModels:input_type -> shoppable.v1.ListDetectionModelsRequest
+	16, // 26: shoppable.v1.ObjectDetectorService.GetDetectionModel:input_type -> shoppable.v1.GetDetectionModelRequest
+	19, // 27: shoppable.v1.ObjectDetectorService.ListCategories:input_type -> shoppable.v1.ListCategoriesRequest
+	6,  // 28: shoppable.v1.ObjectDetectorService.DetectObjects:output_type -> shoppable.v1.DetectObjectsResponse
+	9,  // 29: shoppable.v1.ObjectDetectorService.StreamDetectObjects:output_type -> shoppable.v1.StreamDetectObjectsResponse
+	15, // 30: shoppable.v1.ObjectDetectorService.ListDetectionModels:output_type -> shoppable.v1.ListDetectionModelsResponse
+	17, // 31: shoppable.v1.ObjectDetectorService.GetDetectionModel:output_type -> shoppable.v1.GetDetectionModelResponse
+	20, // 32: shoppable.v1.ObjectDetectorService.ListCategories:output_type -> shoppable.v1.ListCategoriesResponse
+	28, // [28:33] is the sub-list for method output_type
+	23, // [23:28] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_shoppable_v1_object_detector_proto_init() }
@@ -1572,7 +1589,7 @@ func file_shoppable_v1_object_detector_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoppable_v1_object_detector_proto_rawDesc), len(file_shoppable_v1_object_detector_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

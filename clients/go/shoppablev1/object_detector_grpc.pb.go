@@ -37,17 +37,18 @@ type ObjectDetectorServiceClient interface {
 	// Finds the objects of a batch of pictures.
 	//
 	// Errors:
-	// - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-	// - NOT_FOUND: a model that this detector does not have (ResourceInfo; the text names the first ten).
-	// - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
-	// - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
+	//   - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
+	//   - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo; the
+	//     text names the first ten models).
+	//   - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
+	//   - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
 	DetectObjects(ctx context.Context, in *DetectObjectsRequest, opts ...grpc.CallOption) (*DetectObjectsResponse, error)
 	// Finds the objects of frames as they come. The first request is the config, then frames follow. Results come
 	// in the order of the frames; several are in work at a time, and no more than the server's limit.
 	//
 	// A frame that fails (unreadable, or its inference failed) is answered by a result with a status, and the
 	// stream goes on. Errors that end the stream: INVALID_ARGUMENT (a bad config, a frame before the config) and
-	// NOT_FOUND (an unknown model).
+	// NOT_FOUND (an unknown model or version), and UNAVAILABLE if a version is asked for while its model cannot run.
 	StreamDetectObjects(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamDetectObjectsRequest, StreamDetectObjectsResponse], error)
 	// Lists the detection models, in order of their names. There are few: the list has no pages.
 	ListDetectionModels(ctx context.Context, in *ListDetectionModelsRequest, opts ...grpc.CallOption) (*ListDetectionModelsResponse, error)
@@ -128,17 +129,18 @@ type ObjectDetectorServiceServer interface {
 	// Finds the objects of a batch of pictures.
 	//
 	// Errors:
-	// - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-	// - NOT_FOUND: a model that this detector does not have (ResourceInfo; the text names the first ten).
-	// - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
-	// - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
+	//   - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
+	//   - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo; the
+	//     text names the first ten models).
+	//   - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
+	//   - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
 	DetectObjects(context.Context, *DetectObjectsRequest) (*DetectObjectsResponse, error)
 	// Finds the objects of frames as they come. The first request is the config, then frames follow. Results come
 	// in the order of the frames; several are in work at a time, and no more than the server's limit.
 	//
 	// A frame that fails (unreadable, or its inference failed) is answered by a result with a status, and the
 	// stream goes on. Errors that end the stream: INVALID_ARGUMENT (a bad config, a frame before the config) and
-	// NOT_FOUND (an unknown model).
+	// NOT_FOUND (an unknown model or version), and UNAVAILABLE if a version is asked for while its model cannot run.
 	StreamDetectObjects(grpc.BidiStreamingServer[StreamDetectObjectsRequest, StreamDetectObjectsResponse]) error
 	// Lists the detection models, in order of their names. There are few: the list has no pages.
 	ListDetectionModels(context.Context, *ListDetectionModelsRequest) (*ListDetectionModelsResponse, error)

@@ -1,5 +1,6 @@
 """Messages to the detector's own terms and back."""
 
+import re
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -17,6 +18,8 @@ from shoppable.v1 import object_detector_pb2 as pb
 
 MOST_DETECTIONS = 300
 MOST_NAMES = 100  # of models or categories in one request
+_SHOWN_CHARACTERS = 100  # of a caller's name
+_VERSION = re.compile(r"[1-9][0-9]{0,9}")
 _REGIONS: Mapping[Region, pb.ApparelRegion.ValueType] = MappingProxyType(
     {
         Region.UPPER_BODY: pb.APPAREL_REGION_UPPER_BODY,
@@ -59,7 +62,21 @@ def read_options(
         include_not_for_sale=message.include_not_for_sale,
         max_detections=int(most),
         derive_apparel_regions=message.derive_apparel_regions,
+        model_versions=_read_versions(message, prefix, violations),
     )
+
+
+def _read_versions(message: pb.DetectionOptions, prefix: str, violations: Violations) -> Mapping[str, str]:
+    asked, field = message.model_versions, f"{prefix}model_versions"
+    if not violations.check(len(asked) <= MOST_NAMES, field, f"must be at most {MOST_NAMES}, and are {len(asked)}"):
+        return {}
+    for name, version in asked.items():
+        where = f'{field}["{name[:_SHOWN_CHARACTERS]}"]'
+        is_asked = not message.models or name in message.models
+        violations.check(is_asked, where, "must be of a model that is asked")
+        number = int(version) if _VERSION.fullmatch(version) else 0
+        violations.check(1 <= number < 2**31, where, f"must be a version, 1..{2**31 - 1}")
+    return dict(asked)
 
 
 def note_unknown_models(options: DetectionOptions, known: Collection[str], field: str, violations: Violations) -> None:

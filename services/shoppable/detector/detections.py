@@ -1,5 +1,6 @@
 """What is looked for and what is found, in the detector's own terms."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -64,6 +65,7 @@ class DetectionOptions:
     include_not_for_sale: bool = False
     max_detections: int = DEFAULT_MAX_DETECTIONS
     derive_apparel_regions: bool = False
+    model_versions: Mapping[str, str] = field(default_factory=dict)  # by model; those not named: the newest
 
     def wants(self, category: str, *, for_sale: bool) -> bool:
         """Whether things of this category are to be returned."""

@@ -24,6 +24,8 @@ from shoppable.runtime.errors import InvalidRequestError, NotFoundError, Service
 _SHOWN_NAMES, _SHOWN_CHARACTERS = 10, 100
 # Decodes a picture. Blocking; raises InvalidRequestError with what is wrong with it.
 Source = Callable[[], Pixels]
+# Where a picture lies in a model's input, and that input.
+Prepared = tuple[Letterbox, Array]
 # What came out for one picture of a stream.
 Outcome = tuple[Detection, ...] | ServiceError
 
@@ -75,16 +77,23 @@ class DetectionPipeline:
         self._check_known([name])
         return self.models[name]
 
-    def plan(self, options: DetectionOptions) -> Plan:
-        """Choose the models that a caller named, or all.
+    async def plan(self, options: DetectionOptions) -> Plan:
+        """Choose the models that a caller named, or all, in the versions that it named.
 
         Raises:
-            NotFoundError: Some do not exist; the text names the first ten.
+            NotFoundError: A model (the text names the first ten) or a version does not exist.
+            UnavailableError: A version is named, and its model cannot be asked.
+            DeadlineExceededError: The caller's time is over.
         """
-        self._check_known(options.models)
+        self._check_known((*options.models, *options.model_versions))
         names = options.models or tuple(self.models)
+
+        async def at(model: DetectionModel) -> DetectionModel:
+            version = options.model_versions.get(model.spec.name)
+            return model if version is None else await model.at(version)
+
         # Each once, and in our order, whatever the caller's.
-        return Plan([model for name, model in self.models.items() if name in names], options)
+        return Plan(await all_of(*(at(model) for name, model in self.models.items() if name in names)), options)
 
     def _check_known(self, names: Sequence[str]) -> None:
         unknown = [name[:_SHOWN_CHARACTERS] for name in dict.fromkeys(names) if name not in self.models]
@@ -106,15 +115,15 @@ class DetectionPipeline:
         try:
             async with self._in_work:
                 loaded = await all_of(*(model.load() for model in plan.models))
-                inputs = await self._prepare(source, plan.models, loaded)
+                inputs = self._prepare(source, plan.models, loaded)
                 findings = await all_of(
                     *(
-                        self._find(model, letterbox, tensor, plan.options)
-                        for model, (letterbox, tensor) in zip(plan.models, inputs, strict=True)
+                        self._find(model, prepared, plan.options)
+                        for model, prepared in zip(plan.models, inputs, strict=True)
                     )
                 )
             outcome = "ok"
-            derive = self._deriving(inputs[0][0]) if plan.options.derive_apparel_regions else None
+            derive = self._deriving(inputs[0].result()[0]) if plan.options.derive_apparel_regions else None
             return fuse(findings, plan.options, iou=self._fusion_iou, derive=derive)
         except InvalidRequestError:
             outcome = "refused"
@@ -196,28 +205,46 @@ class DetectionPipeline:
         if failures:
             raise UnavailableError("; ".join(failures), reason="INFERENCE_UNAVAILABLE")
 
-    async def _prepare(
+    def _prepare(
         self, source: Source, models: Sequence[DetectionModel], loaded: Sequence[LoadedModel]
-    ) -> list[tuple[Letterbox, Array]]:
-        """Read a picture and draw it into the models' inputs, in a thread. Its pixels are gone when this returns."""
-        forms = [model.spec.input for model in models]
+    ) -> list[asyncio.Future[Prepared]]:
+        """Start a thread that reads a picture and draws it into each model's input; the largest is there first.
 
-        def draw() -> list[tuple[Letterbox, Array]]:
+        Each model can be asked as soon as its own input is there. The picture's pixels live only in the thread, so no
+        more pictures are held than there are threads.
+        """
+        loop = asyncio.get_running_loop()
+        inputs: list[asyncio.Future[Prepared]] = [loop.create_future() for _ in loaded]
+        forms = [model.spec.input for model in models]
+        areas = [model.input_width * model.input_height for model in loaded]
+
+        def hand_over(index: int, prepared: Prepared) -> None:
+            if not inputs[index].done():  # else its caller has gone
+                inputs[index].set_result(prepared)
+
+        def draw() -> None:
             pixels = source()
             height, width = pixels.shape[:2]
-            boxes = [
-                Letterbox.fit(width, height, input_width=size.input_width, input_height=size.input_height, form=form)
-                for size, form in zip(loaded, forms, strict=True)
-            ]
-            drawn = {letterbox: letterbox.draw(pixels) for letterbox in dict.fromkeys(boxes)}
-            return [
-                (letterbox, to_tensor(drawn[letterbox], form)) for letterbox, form in zip(boxes, forms, strict=True)
-            ]
+            drawn: dict[Letterbox, Pixels] = {}
+            for index in sorted(range(len(loaded)), key=areas.__getitem__, reverse=True):
+                size, form = loaded[index], forms[index]
+                letterbox = Letterbox.fit(
+                    width, height, input_width=size.input_width, input_height=size.input_height, form=form
+                )
+                if letterbox not in drawn:
+                    drawn[letterbox] = letterbox.draw(pixels)
+                loop.call_soon_threadsafe(hand_over, index, (letterbox, to_tensor(drawn[letterbox], form)))
+
+        def ended(thread: asyncio.Future[None]) -> None:
+            metrics.PICTURE_PREPARE_SECONDS.observe(time.perf_counter() - started)
+            error = None if thread.cancelled() else thread.exception()
+            for one in inputs:
+                if error is not None and not one.done():
+                    one.set_exception(error)
 
         started = time.perf_counter()
-        result = await asyncio.get_running_loop().run_in_executor(self._executor, draw)
-        metrics.PICTURE_PREPARE_SECONDS.observe(time.perf_counter() - started)
-        return result
+        loop.run_in_executor(self._executor, draw).add_done_callback(ended)
+        return inputs
 
     def _deriving(self, letterbox: Letterbox) -> Derive:
         """Return what adds the apparel regions of a picture's people."""
@@ -234,9 +261,10 @@ class DetectionPipeline:
         return ()
 
     async def _find(
-        self, model: DetectionModel, letterbox: Letterbox, tensor: Array, options: DetectionOptions
+        self, model: DetectionModel, prepared: asyncio.Future[Prepared], options: DetectionOptions
     ) -> Findings:
-        """Ask one model, and return what it found as shares of the picture."""
+        """Ask one model as soon as its input is there, and return what it found as shares of the picture."""
+        letterbox, tensor = await prepared
         candidates = await model.infer(tensor)
         lowest = model.spec.min_score if options.min_score is None else options.min_score
         candidates = candidates.take(candidates.scores >= lowest)

@@ -51,6 +51,15 @@ class DetectionModel(Protocol):
             DeadlineExceededError: The caller's time is over.
         """
 
+    async def at(self, version: str) -> "DetectionModel":
+        """Return one version of it, whichever is the newest.
+
+        Raises:
+            NotFoundError: Triton has not loaded that version.
+            UnavailableError: The model cannot be asked, or this version is not what the operator declared.
+            DeadlineExceededError: The caller's time is over.
+        """
+
     async def infer(self, tensor: Array) -> Candidates:
         """Run it on one picture [1, ...], letterboxed and as `tensors.to_tensor` makes it.
 

@@ -10,9 +10,8 @@ from shoppable.detector.pipeline import DetectionPipeline
 from shoppable.detector.servicer import ObjectDetectorServicer, RequestLimits
 from shoppable.detector.settings import DetectorSettings
 from shoppable.detector.taxonomy import read_taxonomy
-from shoppable.runtime.inference import connect
-from shoppable.runtime.peers import peer_files
 from shoppable.runtime.server import Assembly, Limit, Service
+from shoppable.runtime.triton_connection import connect
 from shoppable.v1 import object_detector_pb2, object_detector_pb2_grpc
 
 
@@ -27,7 +26,7 @@ async def build(settings: DetectorSettings) -> AsyncIterator[Assembly]:
     taxonomy = read_taxonomy(settings.taxonomy_file, specs)
     executor = ThreadPoolExecutor(settings.preprocess_threads, thread_name_prefix="preprocess")
     try:
-        async with connect(settings.triton_endpoint, peer_files(settings)) as client:
+        async with connect(settings) as client:
             models = [
                 TritonModel(
                     client, spec, timeout_s=settings.inference_timeout_s, proof_lasts_s=settings.health_interval_s

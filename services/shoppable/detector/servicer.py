@@ -47,7 +47,7 @@ class ObjectDetectorServicer(pb_grpc.ObjectDetectorServiceServicer):
             for violation in await self._pipeline.read_all(sources):
                 violations.add(violation.field, violation.description)
             violations.raise_if_any()
-        plan = self._pipeline.plan(options)
+        plan = await self._pipeline.plan(options)
         results = await self._pipeline.detect_batch(sources, plan)
         return pb.DetectObjectsResponse(
             results=map(convert.image_detections, results), models=convert.model_versions(plan.models)
@@ -63,7 +63,7 @@ class ObjectDetectorServicer(pb_grpc.ObjectDetectorServiceServicer):
         if violations:
             convert.note_unknown_models(options, self._pipeline.models, "config", violations)
             violations.raise_if_any()
-        plan = self._pipeline.plan(options)
+        plan = await self._pipeline.plan(options)
         models = pb.DetectionModelSet(models=convert.model_versions(plan.models))
         yield pb.StreamDetectObjectsResponse(models=models)
         frames = convert.read_frames(request_iterator, max_pixels=self._limits.max_image_pixels)

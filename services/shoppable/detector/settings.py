@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from shoppable.runtime.settings import Paths, ServerSettings
+from shoppable.runtime.settings import Paths
+from shoppable.runtime.triton_connection import TritonSettings
 
 _HERE = Path(__file__).parent
 
@@ -16,13 +17,12 @@ def _with_packaged(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     return tuple(_HERE / "models" if path == Path("packaged") else path for path in paths)
 
 
-class DetectorSettings(ServerSettings):
+class DetectorSettings(TritonSettings):
     """Settings of the object detector."""
 
     service: ClassVar[str] = "detector"
 
     port: int = Field(50052, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    triton_endpoint: str = Field("127.0.0.1:8001", min_length=1, description="host:port of Triton's gRPC interface")
     models: Annotated[Paths, AfterValidator(_with_packaged)] = Field(
         (_HERE / "models",),
         description="manifests (shoppable.toml) of the models to ask, or folders whose subfolders hold them, such as"

@@ -15,7 +15,7 @@ import numpy as np
 from tritonclient import utils as triton_types
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from shoppable.local.ports import LOOPBACK
+from shoppable.local.ports import UNIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +41,8 @@ class ProbeTimeout(ProbeError):  # noqa: N818 -- an error by its base; the name 
     """A model did not answer in time: it hangs, or others are before us."""
 
 
-async def wait_until_listening(port: int, *, has_ended: Callable[[], int | None]) -> None:
-    """Returns when a server accepts connections at a port of this machine.
+async def wait_until_listening(endpoint: str, *, has_ended: Callable[[], int | None]) -> None:
+    """Returns when a server accepts connections at an address of this machine: host:port or unix:/path.
 
     Raises:
         ProbeError: The server ended first.
@@ -51,7 +51,11 @@ async def wait_until_listening(port: int, *, has_ended: Callable[[], int | None]
         if (status := has_ended()) is not None:
             raise ProbeError(f"it ended with exit status {status}")
         try:
-            _, writer = await asyncio.open_connection(LOOPBACK, port, family=socket.AF_INET)
+            if endpoint.startswith(UNIX):
+                _, writer = await asyncio.open_unix_connection(endpoint.removeprefix(UNIX))
+            else:
+                host, _, port = endpoint.rpartition(":")
+                _, writer = await asyncio.open_connection(host, int(port), family=socket.AF_INET)
         except OSError:
             await asyncio.sleep(_LISTEN_CHECK_S)
         else:
@@ -63,7 +67,7 @@ async def probe_model(endpoint: str, model: ModelSpec, *, timeout_s: float) -> N
     """Sends one blank image through a model.
 
     Args:
-        endpoint: The server's host and port.
+        endpoint: The server's address, as gRPC takes it.
         model: What to ask and what to expect.
         timeout_s: The deadline of the call.
 

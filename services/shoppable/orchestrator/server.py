@@ -18,7 +18,7 @@ from shoppable.orchestrator.pipeline import Stages
 from shoppable.orchestrator.ports import ObjectDetector
 from shoppable.orchestrator.servicer import OrchestratorServicer
 from shoppable.orchestrator.settings import OrchestratorSettings
-from shoppable.runtime import inference, interceptors
+from shoppable.runtime import inference, interceptors, triton_connection
 from shoppable.runtime.exposure import check_peer
 from shoppable.runtime.health import ReadinessCheck
 from shoppable.runtime.peers import PeerFiles, RenewedChannel, peer_api_key, peer_files
@@ -41,7 +41,7 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Assembly]:
         ]
         classifier = None
         if settings.classifier_model:
-            triton = await stack.enter_async_context(inference.connect(settings.classifier_endpoint, files))
+            triton = await stack.enter_async_context(triton_connection.connect(settings))
             model = inference.Model(
                 triton,
                 settings.classifier_model,

@@ -4,10 +4,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from shoppable.runtime.settings import Names, ServerSettings
+from shoppable.runtime.settings import Names
+from shoppable.runtime.triton_connection import TritonSettings
 
 
-class OrchestratorSettings(ServerSettings):
+class OrchestratorSettings(TritonSettings):
     """Settings of the orchestrator."""
 
     service: ClassVar[str] = "orchestrator"
@@ -61,7 +62,6 @@ class OrchestratorSettings(ServerSettings):
         description="model on Triton that scores frames as sensitive, 0..1: input images UINT8 [height, width, 3],"
         " output score FP32 [1]; nothing is offered where it finds something or cannot answer; unset: none",
     )
-    classifier_endpoint: str = Field("127.0.0.1:8001", description="host:port of the gRPC interface of its Triton")
     classifier_threshold: float = Field(0.5, ge=0, le=1, description="score from which a frame is sensitive")
     classifier_interval_s: float = Field(1.0, gt=0, description="seconds of film between two frames that are scored")
     classifier_padding_s: float = Field(

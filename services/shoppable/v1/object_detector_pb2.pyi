@@ -67,12 +67,33 @@ class DetectionOptions(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ModelVersionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODELS_FIELD_NUMBER: _builtins.int
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     CATEGORIES_FIELD_NUMBER: _builtins.int
     INCLUDE_NOT_FOR_SALE_FIELD_NUMBER: _builtins.int
     MAX_DETECTIONS_FIELD_NUMBER: _builtins.int
     DERIVE_APPAREL_REGIONS_FIELD_NUMBER: _builtins.int
+    MODEL_VERSIONS_FIELD_NUMBER: _builtins.int
     min_score: _builtins.float
     """Lowest score of a detection returned, 0..1; default each model's own threshold."""
     include_not_for_sale: _builtins.bool
@@ -96,6 +117,12 @@ class DetectionOptions(_message.Message):
         default all.
         """
 
+    @_builtins.property
+    def model_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Versions of models to ask, by the models' names; default the newest that Triton has loaded. A version is a number,
+        1..2147483647, and only of models that are asked, else INVALID_ARGUMENT. One that Triton has not loaded: NOT_FOUND.
+        """
+
     def __init__(
         self,
         *,
@@ -105,10 +132,11 @@ class DetectionOptions(_message.Message):
         include_not_for_sale: _builtins.bool = ...,
         max_detections: _builtins.int | None = ...,
         derive_apparel_regions: _builtins.bool = ...,
+        model_versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_detections", b"_max_detections", "_min_score", b"_min_score", "max_detections", b"max_detections", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_detections", b"_max_detections", "_min_score", b"_min_score", "categories", b"categories", "derive_apparel_regions", b"derive_apparel_regions", "include_not_for_sale", b"include_not_for_sale", "max_detections", b"max_detections", "min_score", b"min_score", "models", b"models"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_detections", b"_max_detections", "_min_score", b"_min_score", "categories", b"categories", "derive_apparel_regions", b"derive_apparel_regions", "include_not_for_sale", b"include_not_for_sale", "max_detections", b"max_detections", "min_score", b"min_score", "model_versions", b"model_versions", "models", b"models"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_detections: _TypeAlias = _typing.Literal["max_detections"]  # noqa: Y015
     _WhichOneofArgType__max_detections: _TypeAlias = _typing.Literal["_max_detections", b"_max_detections"]  # noqa: Y015
@@ -488,7 +516,7 @@ class DetectionModel(_message.Message):
     name: _builtins.str
     """Its name."""
     version: _builtins.str
-    """The version that serves; empty if it is not ready."""
+    """The version that gave the last answer, that is, the newest; empty if it is not ready."""
     input_width: _builtins.int
     """Width of its input in pixels."""
     input_height: _builtins.int
@@ -498,7 +526,9 @@ class DetectionModel(_message.Message):
     ready: _builtins.bool
     """Whether it answered when it was last asked."""
     not_ready_reason: _builtins.str
-    """Why it is not ready; empty if it is."""
+    """Why it is not ready, for the operator; empty if it is. Of a model that failed to load this is Triton's reason, as
+    far as Triton tells it.
+    """
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___DetectionLabel]:
         """Its labels, in the order of its class numbers."""

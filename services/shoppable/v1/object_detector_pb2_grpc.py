@@ -71,7 +71,8 @@ class ObjectDetectorServiceServicer:
 
         Errors:
         - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-        - NOT_FOUND: a model that this detector does not have (ResourceInfo; the text names the first ten).
+        - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo; the
+        text names the first ten models).
         - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
         - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
         """
@@ -85,7 +86,7 @@ class ObjectDetectorServiceServicer:
 
         A frame that fails (unreadable, or its inference failed) is answered by a result with a status, and the
         stream goes on. Errors that end the stream: INVALID_ARGUMENT (a bad config, a frame before the config) and
-        NOT_FOUND (an unknown model).
+        NOT_FOUND (an unknown model or version), and UNAVAILABLE if a version is asked for while its model cannot run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

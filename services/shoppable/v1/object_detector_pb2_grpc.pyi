@@ -38,7 +38,8 @@ class ObjectDetectorServiceStub:
 
     Errors:
     - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-    - NOT_FOUND: a model that this detector does not have (ResourceInfo; the text names the first ten).
+    - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo; the
+      text names the first ten models).
     - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
     - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
     """
@@ -48,7 +49,7 @@ class ObjectDetectorServiceStub:
 
     A frame that fails (unreadable, or its inference failed) is answered by a result with a status, and the
     stream goes on. Errors that end the stream: INVALID_ARGUMENT (a bad config, a frame before the config) and
-    NOT_FOUND (an unknown model).
+    NOT_FOUND (an unknown model or version), and UNAVAILABLE if a version is asked for while its model cannot run.
     """
     ListDetectionModels: _grpc.UnaryUnaryMultiCallable[_object_detector_pb2.ListDetectionModelsRequest, _object_detector_pb2.ListDetectionModelsResponse]
     """Lists the detection models, in order of their names. There are few: the list has no pages."""
@@ -69,7 +70,8 @@ class ObjectDetectorServiceAsyncStub(ObjectDetectorServiceStub):
 
     Errors:
     - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-    - NOT_FOUND: a model that this detector does not have (ResourceInfo; the text names the first ten).
+    - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo; the
+      text names the first ten models).
     - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
     - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
     """
@@ -79,7 +81,7 @@ class ObjectDetectorServiceAsyncStub(ObjectDetectorServiceStub):
 
     A frame that fails (unreadable, or its inference failed) is answered by a result with a status, and the
     stream goes on. Errors that end the stream: INVALID_ARGUMENT (a bad config, a frame before the config) and
-    NOT_FOUND (an unknown model).
+    NOT_FOUND (an unknown model or version), and UNAVAILABLE if a version is asked for while its model cannot run.
     """
     ListDetectionModels: _aio.UnaryUnaryMultiCallable[_object_detector_pb2.ListDetectionModelsRequest, _object_detector_pb2.ListDetectionModelsResponse]  # type: ignore[assignment]
     """Lists the detection models, in order of their names. There are few: the list has no pages."""
@@ -103,7 +105,8 @@ class ObjectDetectorServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-        - NOT_FOUND: a model that this detector does not have (ResourceInfo; the text names the first ten).
+        - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo; the
+          text names the first ten models).
         - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
         - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
         """
@@ -119,7 +122,7 @@ class ObjectDetectorServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A frame that fails (unreadable, or its inference failed) is answered by a result with a status, and the
         stream goes on. Errors that end the stream: INVALID_ARGUMENT (a bad config, a frame before the config) and
-        NOT_FOUND (an unknown model).
+        NOT_FOUND (an unknown model or version), and UNAVAILABLE if a version is asked for while its model cannot run.
         """
 
     @_abc_1.abstractmethod

@@ -166,3 +166,22 @@ def test_unreadable_picture_is_told_under_its_field() -> None:
         source()
 
     assert [violation.field for violation in raised.value.violations] == ["images[2].data"]
+
+
+def test_versions_are_read_and_wrong_ones_told_with_the_model_s_name() -> None:
+    assert read(pb.DetectionOptions(model_versions={"m": "12"})).model_versions == {"m": "12"}
+    long = "x" * 5000
+    versions = {"m": "0", "n": "1", "o": "01", "p": "2147483648", "q": "new", "r": "", long: "-1"}
+    with pytest.raises(InvalidRequestError) as raised:
+        read(pb.DetectionOptions(models=["m", "o", "p", "q", "r"], model_versions=versions))
+
+    told = [(violation.field, violation.description) for violation in raised.value.violations]
+    names = {field.split('"')[1] for field, description in told if description.startswith("must be a version")}
+    assert names == {"m", "o", "p", "q", "r", "x" * 100}
+    names = {field.split('"')[1] for field, description in told if description == "must be of a model that is asked"}
+    assert names == {"n", "x" * 100}
+
+
+def test_more_versions_than_there_can_be_models_are_refused_by_their_number() -> None:
+    with pytest.raises(InvalidRequestError, match="must be at most 100, and are 101"):
+        read(pb.DetectionOptions(model_versions={str(number): "x" for number in range(101)}))

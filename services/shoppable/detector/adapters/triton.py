@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 import structlog
-from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from shoppable.detector.detections import Candidates
@@ -16,8 +16,9 @@ from shoppable.detector.manifest import ModelSpec
 from shoppable.detector.ports import LoadedModel, ModelState
 from shoppable.detector.tensors import Array, Wire, agree, to_tensor
 from shoppable.runtime.call import remaining_s
-from shoppable.runtime.errors import DeadlineExceededError, UnavailableError
+from shoppable.runtime.errors import DeadlineExceededError, NotFoundError, UnavailableError
 from shoppable.runtime.inference import AnyModel, UnknownModelError
+from shoppable.runtime.triton_connection import TritonClient
 
 _log = structlog.get_logger(__name__)
 
@@ -31,7 +32,7 @@ class TritonModel:
     """A `ports.DetectionModel` on Triton."""
 
     def __init__(
-        self, client: InferenceServerClient, spec: ModelSpec, *, timeout_s: float, proof_lasts_s: float
+        self, client: TritonClient, spec: ModelSpec, *, timeout_s: float, proof_lasts_s: float, version: str = ""
     ) -> None:
         """Take a channel to Triton and what the operator declared; nothing is asked yet.
 
@@ -40,9 +41,13 @@ class TritonModel:
             spec: What the operator declared.
             timeout_s: For one answer.
             proof_lasts_s: How long an inference that went well spares `check` one of its own.
+            version: To ask always; empty for the newest that is loaded.
         """
         self.spec = spec
-        self._model = AnyModel(client, spec.name, timeout_s=timeout_s)
+        self._client = client
+        self._version = version
+        self._pinned: dict[str, TritonModel] = {}  # those that Triton has had, so they are few
+        self._model = AnyModel(client, spec.name, timeout_s=timeout_s, version=version)
         self._timeout_s = timeout_s
         self._proof_lasts_s = proof_lasts_s
         self._layout = layout_of(spec)
@@ -67,6 +72,20 @@ class TritonModel:
         """See `ports.DetectionModel.load`."""
         return self._loaded if self._loaded and self._loaded_holds else await self._ask()
 
+    async def at(self, version: str) -> "TritonModel":
+        """See `ports.DetectionModel.at`."""
+        await self.load()  # if no version can be asked, that is another error than that this one is missing
+        pinned = self._pinned.get(version) or TritonModel(
+            self._client,
+            self.spec,
+            timeout_s=self._timeout_s,
+            proof_lasts_s=self._proof_lasts_s,
+            version=version,
+        )
+        await pinned.load()
+        self._pinned[version] = pinned
+        return pinned
+
     async def infer(self, tensor: Array) -> Candidates:
         """See `ports.DetectionModel.infer`."""
         if self._wire is None:
@@ -76,6 +95,7 @@ class TritonModel:
         with self._watched():
             outputs = wire.unpack(await self._answer(wire.pack(tensor), wire))
             candidates = self._layout.read(outputs, width=wire.width, height=wire.height)
+        self._note_version(self._model.answered_version)
         self._failure, self._proved_at = "", time.monotonic()
         return candidates
 
@@ -91,9 +111,21 @@ class TritonModel:
             self._fail("Triton did not answer the readiness check in time")
             raise
 
+    def _note_version(self, answered: str) -> None:
+        """Tell the version that answered; a new one may have other tensors, so it is asked for them next time."""
+        if self._loaded is not None and answered and answered != self._loaded.version:
+            _log.info("model changed its version", model=self.spec.name, before=self._loaded.version, now=answered)
+            self._loaded = dataclasses.replace(self._loaded, version=answered)
+            self._loaded_holds = False
+
     async def _ask(self) -> LoadedModel:
         with self._watched():
-            found = await self._model.describe()
+            try:
+                found = await self._model.describe()
+            except UnknownModelError as error:
+                if self._version:
+                    raise self._no_version() from error
+                raise
             self._wire = agree(self.spec, self._layout, found)
             self._loaded = LoadedModel(found.version, input_width=self._wire.width, input_height=self._wire.height)
             self._loaded_holds = True
@@ -124,13 +156,21 @@ class TritonModel:
                 raise
             raise self._fail(f"Triton did not answer within {self._timeout_s:g} s") from error
         except UnknownModelError as error:
-            raise self._fail("Triton does not have it") from error
+            raise self._fail(str(error)) from error
         except LayoutError as error:
             raise self._fail(f"it is not what its manifest declares: {error}", cause="MODEL_MISMATCH") from error
         except UnavailableError as error:
             # The runtime's text names the model already; its other reason is a mismatch of tensor names.
             said = error.message if error.reason != _REASON else "Triton cannot be reached or cannot run it"
             raise self._fail(said, cause="" if error.reason == _REASON else error.reason) from error
+
+    def _no_version(self) -> NotFoundError:
+        return NotFoundError(
+            "detection model version",
+            f"{self.spec.name}/versions/{self._version}",
+            f"Triton has not loaded version {self._version} of the model {self.spec.name}",
+            reason="UNKNOWN_MODEL_VERSION",
+        )
 
     def _fail(self, why: str, *, cause: str = "") -> UnavailableError:
         if why != self._failure:
