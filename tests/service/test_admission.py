@@ -9,7 +9,7 @@ import pytest
 
 from shoppable.client import ShoppableError
 from shoppable.runtime import metrics
-from shoppable.runtime.callers import CALLER_KEY, host_of
+from shoppable.runtime.accounts import ACCOUNT_KEY, host_of
 from shoppable.v1 import common_pb2, frame_decoder_pb2, frame_decoder_pb2_grpc
 from support.scripted import scripted
 
@@ -30,7 +30,7 @@ class Waiting(frame_decoder_pb2_grpc.FrameDecoderServiceServicer):
 @contextlib.asynccontextmanager
 async def served(**settings):
     servicer = Waiting()
-    settings = {"caller_key": CALLER_KEY, "shutdown_grace_s": 0} | settings
+    settings = {"caller_key": ACCOUNT_KEY, "shutdown_grace_s": 0} | settings
     async with (
         scripted("FrameDecoderService", servicer, **settings) as (_, address),
         grpc.aio.insecure_channel(address) as channel,
@@ -40,7 +40,7 @@ async def served(**settings):
         def call(name: str, caller: str, **options: object) -> asyncio.Future:
             request = frame_decoder_pb2.ProbeVideoRequest(source=common_pb2.VideoSource(uri=name))
             return asyncio.ensure_future(
-                _awaited(stub.ProbeVideo(request, metadata=((CALLER_KEY, caller),), **options))
+                _awaited(stub.ProbeVideo(request, metadata=((ACCOUNT_KEY, caller),), **options))
             )
 
         yield servicer, call
