@@ -116,7 +116,8 @@ check-deploy: $(VENV)/.dev deploy-tools ## check the Dockerfile, compose file, c
 lock: ## solve the requirements again (needs uv)
 	uv pip compile pyproject.toml --extra local --extra build -o requirements/local.txt $(LOCK)
 	uv pip compile pyproject.toml --extra dev -c requirements/local.txt -o requirements/dev.txt $(LOCK)
-	for service in decoder detector matcher orchestrator; do \
+	uv pip compile pyproject.toml --extra decoder --extra remote --extra s3 --extra auth -c requirements/dev.txt -o requirements/decoder.txt $(LOCK)
+	for service in detector matcher orchestrator; do \
 		uv pip compile pyproject.toml --extra $$service --extra auth -c requirements/dev.txt -o requirements/$$service.txt $(LOCK); \
 	done
 	printf '%s\n' numpy onnxruntime | uv pip compile - -c requirements/local.txt -o requirements/triton-cpu.txt $(LOCK)
