@@ -23,6 +23,8 @@ from support.catalogs import CATALOG, sample_upserts
 HOPS = (*SERVICES, "inference")
 RECOVERY_LIMIT_S = 45
 _START_LIMIT_S = 120
+_TENSORS = "shoppable-tensors"
+_TENSOR_BYTES_LIMIT = 64 * 2**20  # `triton_shared_memory_mb`
 _DESCRIPTORS_SLACK = 12  # connections that come and go
 _KEPT_CHANNEL = [("grpc.max_reconnect_backoff_ms", 300), ("grpc.initial_reconnect_backoff_ms", 100)]
 T = TypeVar("T")
@@ -43,7 +45,8 @@ class Holdings:
     """What the processes hold."""
 
     descriptors: dict[str, int]
-    shared_memory: Counter[str]  # segments by the owner that their names tell
+    shared_memory: Counter[str]  # segments of Triton's processes, by the owner that their names tell
+    tensor_bytes: dict[str, int]  # that services share with Triton; a pool that grows up to its limit
 
     def left_behind(self, later: "Holdings") -> list[str]:
         """Say what is held later and was not before."""
@@ -53,10 +56,15 @@ class Holdings:
             if later.descriptors.get(name, 0) > count + _DESCRIPTORS_SLACK
         ]
         # Owners that are new belong to other suites of this machine.
-        return grown + [
+        grown += [
             f"{later.shared_memory[owner]} segments of shared memory of {owner}, {count} before"
             for owner, count in self.shared_memory.items()
             if later.shared_memory[owner] > count
+        ]
+        return grown + [
+            f"{name} shares {count} bytes with Triton"
+            for name, count in later.tensor_bytes.items()
+            if count > _TENSOR_BYTES_LIMIT
         ]
 
 
@@ -162,7 +170,12 @@ class FaultySuite:
         """Look at what the processes hold now."""
         return Holdings(
             {name: sum(1 for _ in Path(f"/proc/{self.pid(name)}/fd").iterdir()) for name in SERVICES},
-            Counter("-".join(entry.name.split("-")[:2]) for entry in Path("/dev/shm").glob("*shoppable*")),
+            Counter(
+                "-".join(entry.name.split("-")[:2])
+                for entry in Path("/dev/shm").glob("*shoppable*")
+                if not entry.name.startswith(_TENSORS)
+            ),
+            {name: _shared_bytes(self.pid(name)) for name in SERVICES},
         )
 
     async def until_well(self) -> float:
@@ -200,3 +213,10 @@ class FaultySuite:
 
 async def _call(function: Callable[..., T], *arguments: object) -> T:
     return function(*arguments)
+
+
+def _shared_bytes(pid: int) -> int:
+    """Return how much a process has mapped of what it shares with Triton."""
+    mapped = (line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if _TENSORS in line)
+    spans = (fields[0].split("-") for fields in mapped)
+    return sum(int(end, 16) - int(start, 16) for start, end in spans)

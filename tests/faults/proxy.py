@@ -107,6 +107,8 @@ class FaultProxy:
             ended, _ = await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
             if any(task.result() is _End.RESET for task in ended):
                 connection.reset()
+        except asyncio.CancelledError:
+            pass  # the proxy is being closed; asyncio's server would log a cancelled handler as a fault
         finally:
             for passing in (up, down):
                 passing.cancel()
