@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shoppable.cli.catalog_calibrate import calibrate
+from shoppable.cli.catalog_files import export
 from shoppable.cli.catalog_matcher import local_options, open_matcher, print_json
 from shoppable.cli.options import (
     CatalogOption,
@@ -30,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command("calibrate")(calibrate)
+app.command("export")(export)
 _ROWS_SHOWN = 50
 _NameArgument = Annotated[str, typer.Argument(metavar="NAME[/PRODUCT]", help="A catalogue, or one of its products.")]
 
