@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,6 +218,35 @@ async def test_filters_are_applied_before_the_limit(shop: VectorIndex) -> None:
     )
     (hits,) = await shop.search("shop", Space.EMBEDDING, [one], where=wanted.conditions(), limit=3)
     assert [hit.product_id for hit in hits] == ["yes"]
+
+
+async def test_filters_compose(shop: VectorIndex) -> None:
+    await store(
+        shop,
+        change_of("red-s", brand="x", attributes={"color": "dark red", "size": "S"}),
+        change_of("red-m", brand="y", attributes={"color": "red", "size": "M"}),
+        change_of("blue", brand="x", attributes={"color": "blue"}),
+        change_of("none", brand="z"),
+    )
+    ids = ["red-s", "red-m", "blue", "none"]
+
+    async def found(**parts: Any) -> set[str]:
+        return set(await shop.get_products("shop", ids, ProductFilter(**parts).conditions()))
+
+    red = ProductFilter(attribute_texts=(("color", "red"),))
+    small, of_x = ProductFilter(attributes=(("size", ("S",)),)), ProductFilter(brands=("x",))
+    assert await found(all_of=(red,)) == {"red-s", "red-m"}
+    assert await found(attribute_texts=(("color", "k r"),)) == {"red-s"}
+    assert await found(attribute_texts=(("color", "RED"),)) == set()
+    assert await found(any_of=(small, of_x)) == {"red-s", "blue"}
+    assert await found(none_of=(small, of_x)) == {"red-m", "none"}
+    assert await found(all_of=(red, of_x), none_of=(ProductFilter(brands=("y",)),)) == {"red-s"}
+    assert await found(brands=("x", "z"), none_of=(ProductFilter(brands=("x",), all_of=(red,)),)) == {"blue", "none"}
+    assert await found(any_of=(ProductFilter(any_of=(small,)), ProductFilter(none_of=(red,)))) == {
+        "red-s",
+        "blue",
+        "none",
+    }
 
 
 async def test_search_of_an_empty_catalogue_finds_nothing(shop: VectorIndex) -> None:

@@ -6,13 +6,14 @@ from typing import Any
 from shoppable.matcher import names
 from shoppable.matcher.calibrating import MAX_THINGS, Calibrator, Thing
 from shoppable.matcher.catalogs import require_embedder
-from shoppable.matcher.convert import catalog_to_message, check_attributes, product_to_message, read_filter
+from shoppable.matcher.convert import catalog_to_message, product_to_message
 from shoppable.matcher.convert_calibration import (
     learned_to_message,
     read_calibration_config,
     read_views,
     things_of_stream,
 )
+from shoppable.matcher.convert_filters import check_attributes, read_filter
 from shoppable.matcher.convert_stream import products_of_stream, read_config, result_to_message
 from shoppable.matcher.keeping import CatalogKeeper
 from shoppable.matcher.lookups import named_catalog

@@ -9,7 +9,8 @@ import numpy as np
 from shoppable.matcher import colour
 from shoppable.matcher.calibration import Decision, Thresholds
 from shoppable.matcher.catalogs import ModelIdentity
-from shoppable.matcher.convert import model_to_message, product_to_message, read_filter
+from shoppable.matcher.convert import model_to_message, product_to_message
+from shoppable.matcher.convert_filters import read_filter
 from shoppable.matcher.matching import Match, MatchOptions, MatchOutcome, ThingResult
 from shoppable.matcher.pictures import PictureReader
 from shoppable.matcher.ports import Floats, Query, View

@@ -3,7 +3,7 @@
 from typing import Any
 
 from shoppable.matcher.catalogs import require_embedder
-from shoppable.matcher.convert import check_attributes
+from shoppable.matcher.convert_filters import check_attributes
 from shoppable.matcher.convert_match import check_queries, outcome_to_message, read_options, read_queries
 from shoppable.matcher.keeping import CatalogKeeper
 from shoppable.matcher.lookups import named_catalog
