@@ -94,6 +94,7 @@ async def test_what_works_on_a_missing_catalogue_says_so(index: VectorIndex) -> 
         index.get_products("shop", ["a"]),
         index.product_ids("shop"),
         index.some_vectors("shop", 1),
+        index.images_after("shop", "", 1),
         index.search("shop", Space.EMBEDDING, [vector_of(1)], where=(), limit=1),
     ):
         with pytest.raises(CatalogGoneError) as caught:
@@ -138,6 +139,32 @@ async def test_stored_vectors_can_be_read_again(shop: VectorIndex) -> None:
         colours = written.pop(tuple(np.round(vectors.embedding, 4)))
         assert vectors.colour == pytest.approx(colours, abs=1e-5)
     assert len(await shop.some_vectors("shop", 2)) == 2
+
+
+async def test_images_come_once_page_by_page_while_others_come_and_go(shop: VectorIndex) -> None:
+    assert await shop.images_after("shop", "", 5) == ([], "")
+    stay = [change_of(f"stay{number}", images=("1", "2"), brand="b") for number in range(10)]
+    await store(shop, *stay, *(change_of(f"go{number}") for number in range(10)))
+    seen, after, page = [], "", 0
+    while True:
+        images, after = await shop.images_after("shop", after, 3)
+        seen += images
+        if not after:
+            break
+        assert len(images) == 3
+        if page < 10:
+            await shop.delete_product("shop", f"go{page}", revision=3)
+            await store(shop, change_of(f"new{page}"))
+        page += 1
+    keys = [(image.product_id, image.image_id) for image in seen]
+    assert len(set(keys)) == len(keys)
+    assert {key for key in keys if key[0].startswith("stay")} == {
+        (change.product.product_id, image) for change in stay for image in ("1", "2")
+    }
+    first = next(image for image in seen if (image.product_id, image.image_id) == ("stay0", "1"))
+    assert first.vectors.embedding == pytest.approx(vector_of(sum(b"stay0/1")), abs=1e-5)
+    some, after = await shop.images_after("shop", "", 100, ProductFilter(brands=("b",)).conditions())
+    assert (len(some), after) == (20, "")
 
 
 async def test_a_fit_stays_until_another_is_given(shop: VectorIndex) -> None:

@@ -1,4 +1,4 @@
-"""`shoppable catalog`: import, list, get, delete and search catalogues of products; to calibrate is beside it."""
+"""`shoppable catalog`: import, list, get, delete and search catalogues of products; what else one can do is beside."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shoppable.cli.catalog_calibrate import calibrate
+from shoppable.cli.catalog_duplicates import duplicates
 from shoppable.cli.catalog_files import export
 from shoppable.cli.catalog_matcher import local_options, open_matcher, print_json
 from shoppable.cli.options import (
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command("calibrate")(calibrate)
 app.command("export")(export)
+app.command("duplicates")(duplicates)
 _ROWS_SHOWN = 50
 _NameArgument = Annotated[str, typer.Argument(metavar="NAME[/PRODUCT]", help="A catalogue, or one of its products.")]
 

@@ -1235,3 +1235,107 @@ class CalibrateCatalogResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
 Global___CalibrateCatalogResponse: _TypeAlias = CalibrateCatalogResponse  # noqa: Y015
+
+@_typing.final
+class FindDuplicatesRequest(_message.Message):
+    """Asks for pictures of different products that are nearly the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
+    DIFFERING_IN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """The catalogue's name."""
+    min_similarity: _builtins.float
+    """Lowest likeness of two pictures, 0.5..1: the cosine of their embeddings. Default 0.92. Their colours
+    must be the same as well, whatever is asked for here.
+    """
+    differing_in: _builtins.str
+    """How two products must differ to be told: in this attribute, such as `seller`, a key that the catalogue's products
+    carry; or in `brand`, if it is "brand". Products that do not say it differ from none. Default: any two products.
+    """
+    @_builtins.property
+    def filter(self) -> Global___ProductFilter:
+        """Which products to look at, on both sides; default all."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        min_similarity: _builtins.float | None = ...,
+        differing_in: _builtins.str = ...,
+        filter: Global___ProductFilter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "filter", b"filter", "min_similarity", b"min_similarity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "differing_in", b"differing_in", "filter", b"filter", "min_similarity", b"min_similarity", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
+    _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_similarity) -> _WhichOneofReturnType__min_similarity | None: ...
+
+Global___FindDuplicatesRequest: _TypeAlias = FindDuplicatesRequest  # noqa: Y015
+
+@_typing.final
+class ProductImage(_message.Message):
+    """A picture of a product, and whose it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    """Which of its images."""
+    @_builtins.property
+    def product(self) -> Global___Product:
+        """The product, as stored."""
+
+    def __init__(
+        self,
+        *,
+        product: Global___Product | None = ...,
+        image_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id", "product", b"product"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProductImage: _TypeAlias = ProductImage  # noqa: Y015
+
+@_typing.final
+class FindDuplicatesResponse(_message.Message):
+    """Two pictures that are nearly the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    similarity: _builtins.float
+    """Their likeness: the cosine of their embeddings."""
+    @_builtins.property
+    def first(self) -> Global___ProductImage:
+        """The one whose product's id comes first."""
+
+    @_builtins.property
+    def second(self) -> Global___ProductImage:
+        """The other."""
+
+    def __init__(
+        self,
+        *,
+        first: Global___ProductImage | None = ...,
+        second: Global___ProductImage | None = ...,
+        similarity: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "second", b"second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "second", b"second", "similarity", b"similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindDuplicatesResponse: _TypeAlias = FindDuplicatesResponse  # noqa: Y015

@@ -28,7 +28,16 @@ from shoppable.matcher.filters import (
     attribute_field,
 )
 from shoppable.matcher.names import point_id
-from shoppable.matcher.ports import Counts, Floats, ImageHit, ImageVectors, ProductChange, Space, StoredImage
+from shoppable.matcher.ports import (
+    Counts,
+    Floats,
+    ImageHit,
+    ImageVectors,
+    IndexedImage,
+    ProductChange,
+    Space,
+    StoredImage,
+)
 from shoppable.matcher.products import Product
 
 _RECORD, _SHARD = "catalog.json", "shard"
@@ -178,6 +187,19 @@ class EdgeCatalog:
         """Return the vectors of some images."""
         request = edge.ScrollRequest(limit=limit, with_payload=False, with_vector=True)
         return [payload.vectors_of(record.vector) for record in self._shard.scroll(request)[0]]
+
+    def images_after(self, after: str, limit: int, where: Sequence[Condition]) -> tuple[list[IndexedImage], str]:
+        """Return images in the order of their points; see VectorIndex."""
+        request = edge.ScrollRequest(
+            offset=after or None,
+            limit=limit,
+            filter=_filter(where),
+            with_payload=list(payload.IMAGE_FIELDS),
+            with_vector=True,
+        )
+        records, following = self._shard.scroll(request)
+        found = [payload.indexed_image_of(record.payload, record.vector) for record in records]
+        return found, str(following or "")
 
     def search(
         self, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int
