@@ -13,8 +13,8 @@ from shoppable.matcher.convert_calibration import (
     read_views,
     things_of_stream,
 )
-from shoppable.matcher.convert_duplicates import check_differing_in, likeness_to_message
-from shoppable.matcher.convert_filters import check_attributes, read_filter
+from shoppable.matcher.convert_duplicates import likeness_to_message
+from shoppable.matcher.convert_filters import check_attributes, check_key, read_filter
 from shoppable.matcher.convert_stream import products_of_stream, read_config, result_to_message
 from shoppable.matcher.duplicates import MIN_SIMILARITY
 from shoppable.matcher.keeping import CatalogKeeper
@@ -141,7 +141,8 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
         similarity = violations.optional_number(request, "min_similarity", low=0.5, high=1, default=MIN_SIMILARITY)
         record = await named_catalog(self._keeper, request.parent, "parent", violations)
         check_attributes(wanted, record.attribute_keys, "filter", violations)
-        check_differing_in(request.differing_in, record.attribute_keys, violations)
+        if request.differing_in:
+            check_key(request.differing_in, record.attribute_keys, "differing_in", violations)
         violations.raise_if_any()
         found = self._keeper.duplicates(record, wanted, min_similarity=similarity, differing_in=request.differing_in)
         async for likeness in found:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from shoppable.matcher.convert import AVAILABILITIES, is_currency_code, read_price
 from shoppable.matcher.filters import ProductFilter
 from shoppable.matcher.names import is_attribute_key
-from shoppable.matcher.products import Price
+from shoppable.matcher.products import BRAND, Price
 from shoppable.runtime.validation import Violations
 from shoppable.v1 import product_catalog_pb2
 
@@ -105,6 +105,12 @@ def check_attributes(wanted: ProductFilter, known: Iterable[str], field: str, vi
     for name, parts in (("any_of", wanted.any_of), ("all_of", wanted.all_of), ("none_of", wanted.none_of)):
         for number, inner in enumerate(parts):
             check_attributes(inner, keys, f"{field}.{name}[{number}]", violations)
+
+
+def check_key(key: str, known: Iterable[str], field: str, violations: Violations) -> None:
+    """Note a key that is neither "brand" nor an attribute that a product of the catalogue has carried."""
+    keys = (BRAND, *known)
+    violations.check(key in keys, field, f"must be one of these keys: {', '.join(keys)}")
 
 
 def _read_range(

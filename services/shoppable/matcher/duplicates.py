@@ -13,7 +13,6 @@ from shoppable.matcher.filters import PRODUCT, AnyOf, Condition
 from shoppable.matcher.ports import IndexedImage, Space, VectorIndex
 from shoppable.matcher.products import Product
 
-BRAND = "brand"
 # The README tells how the two were chosen.
 MIN_SIMILARITY = 0.92  # of embeddings, unless a caller says otherwise
 _SAME_COLOURS = 0.97
@@ -112,5 +111,5 @@ class DuplicateFinder:
 def _differ(one: Product, other: Product, key: str) -> bool:
     if not key:
         return True
-    values = [product.brand if key == BRAND else (product.attributes or {}).get(key, "") for product in (one, other)]
+    values = one.said_of(key), other.said_of(key)
     return all(values) and values[0] != values[1]
