@@ -5,6 +5,7 @@ import contextlib
 import multiprocessing
 import os
 import secrets
+import time
 from pathlib import Path
 
 import grpc
@@ -16,6 +17,7 @@ from faults.harness import FaultySuite, Finding
 from shoppable.local.suite import SERVICES
 
 CONNECTIONS = 300
+_BURN_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -95,5 +97,6 @@ async def test_cores_that_others_take_cost_time_and_nothing_else(
 
 
 def _burn() -> None:
-    while True:
+    until = time.monotonic() + _BURN_S  # so that none outlives a test that was killed
+    while time.monotonic() < until:
         pass
