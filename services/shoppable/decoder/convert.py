@@ -10,9 +10,11 @@ from shoppable.decoder import wire
 from shoppable.decoder.domain import (
     NS_PER_S,
     Encoding,
+    Event,
     InlineSource,
     MediaKind,
     Order,
+    SampledFrame,
     Source,
     Summary,
     UploadSource,
@@ -22,7 +24,6 @@ from shoppable.decoder.domain import (
 from shoppable.decoder.errors import IdleError
 from shoppable.decoder.inputs import path_of_uri
 from shoppable.decoder.orders import read_order
-from shoppable.decoder.pipeline import Event, SampledFrame
 from shoppable.runtime.errors import InvalidRequestError, Violation
 from shoppable.runtime.validation import Violations
 from shoppable.v1 import common_pb2, frame_decoder_pb2

@@ -2,8 +2,8 @@
 
 from av.video.stream import VideoStream
 
+from shoppable.decoder.adapters.opening import WatchedFile
 from shoppable.decoder.domain import NS_PER_S
-from shoppable.decoder.inputs import OpenFile
 
 _INDEX_TAIL = 32  # entries at the index's end that are held against the file's size
 _TS_PACKET_BYTES = (188, 192, 204)
@@ -23,14 +23,12 @@ def index_promises_more(stream: VideoStream, size_bytes: int) -> bool:
     return any(entry.pos + entry.size > size_bytes for entry in tail)
 
 
-def ends_inside_ts_packet(container: str, opened: OpenFile) -> bool:
+def ends_inside_ts_packet(file: WatchedFile, size_bytes: int) -> bool:
     """Return whether an MPEG-TS file, which states no length, ends in the middle of one of its packets."""
-    if container != "mpegts":
-        return False
-    opened.file.seek(0)
-    head = opened.file.read(max(_TS_PACKET_BYTES) * 4)
+    file.seek(0)
+    head = file.read(max(_TS_PACKET_BYTES) * 4)
     size = next((size for size in _TS_PACKET_BYTES if _has_period(head, size)), None)
-    return size is not None and opened.size_bytes % size != 0
+    return size is not None and size_bytes % size != 0
 
 
 def _has_period(head: bytes, size: int) -> bool:
