@@ -1,15 +1,16 @@
 """A worker's use case: of an open video, the pictures that an order asks for, and the summary."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from shoppable.decoder.adapters.opening import DAMAGE
+from shoppable.decoder.adapters.opening import DAMAGE, Guards
 from shoppable.decoder.adapters.pyav import VideoFile
 from shoppable.decoder.adapters.rendering import Pixels, Renderer
+from shoppable.decoder.ahead import Ahead
 from shoppable.decoder.cuts import CutDetector
 from shoppable.decoder.domain import Encoding, Order, Summary
 from shoppable.decoder.selection import Selected, Selection
@@ -26,11 +27,17 @@ class Developed:
     scene_cut: bool
 
 
-class Decoding:
-    """Iterates over the pictures, in order of time. Blocking at each step; yields None after work without one."""
+_AHEAD = 2  # decoded frames that wait to be made into pictures
 
-    def __init__(self, video: VideoFile, order: Order) -> None:
+
+class Decoding:
+    """Iterates over the pictures, in order of time. Blocking at each step; decodes in another thread meanwhile."""
+
+    def __init__(self, video: VideoFile, order: Order, guards: Guards, *, step: Callable[[], None]) -> None:
+        """`step` is called in the other thread whenever it has got on, if only by a packet."""
         self._video = video
+        self._guards = guards
+        self._step = step
         self._order = order
         self._selection = Selection(video, order)
         self._renderer = Renderer(
@@ -40,20 +47,34 @@ class Decoding:
         )
         self._cuts = CutDetector()
         self._developed = 0
+        self._unreadable = 0  # frames that were decoded, but of which no picture can be made
 
-    def __iter__(self) -> Iterator[Developed | None]:
-        for selected in self._selection:
-            yield None if selected is None else self._develop(selected)
+    def __iter__(self) -> Iterator[Developed]:
+        for selected in Ahead(self._selected(), size=_AHEAD):
+            developed = self._develop(selected)
+            if developed is not None:
+                yield developed
+
+    @property
+    def damaged_packets(self) -> int:
+        """Return how many packets were of no use until now."""
+        return self._video.damaged_packets + self._unreadable
 
     def summary(self) -> Summary:
         """Say how it went; call it at the end."""
         return Summary(
             frames_decoded=self._video.frames_decoded,
             frames_sent=self._developed,
-            damaged_packets=self._video.damaged_packets,
+            damaged_packets=self.damaged_packets,
             end_ns=self._video.end_ns,
             truncated=self._selection.read_to_end and self._video.truncated,
         )
+
+    def _selected(self) -> Iterator[Selected]:
+        for selected in self._selection:
+            self._step()
+            if selected is not None:
+                yield selected
 
     def _develop(self, selected: Selected) -> Developed | None:
         """Return what leaves, or None if the frame is of a kind that nothing can be made of."""
@@ -61,7 +82,8 @@ class Decoding:
         try:
             pixels = self._renderer.render(frame.picture, frame.orientation)
         except DAMAGE as error:
-            self._video.note_damage(error)
+            self._guards.check_memory(error)
+            self._unreadable += 1
             return None
         self._developed += 1
         return Developed(

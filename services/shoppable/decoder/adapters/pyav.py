@@ -105,15 +105,6 @@ class VideoFile:
         # In AVI frames are told apart by what was decoded when.
         self._rules_out = None if self._video.container.format.name == "avi" else rules_out
 
-    def note_damage(self, error: Exception) -> None:
-        """Count a frame that was decoded, but of which no picture can be made.
-
-        Raises:
-            ExhaustedError: It lacks memory.
-        """
-        self._guards.check_memory(error)
-        self._pass.damaged_packets += 1
-
     @property
     def end_ns(self) -> int:
         """Return the end of the last decoded frame."""

@@ -104,6 +104,7 @@ def main(descriptor: int) -> None:
     server = ForkServer(socket.socket(fileno=descriptor), seccomp.program())
     gc.collect()
     gc.freeze()  # what is loaded stays shared with the workers
+    gc.set_threshold(10_000)  # a film makes little that refers to itself
     server.serve()
 
 

@@ -85,14 +85,12 @@ class _Work:
         self._link.report(Opened(video.facts, video.accelerated))
         if job.task == "probe":
             return
-        decoding = Decoding(video, job.order)
+        decoding = Decoding(video, job.order, job.guards, step=watch.step)
         for developed in decoding:
-            watch.step()
-            if developed is not None:
-                self._hand_over(developed)
+            self._hand_over(developed, decoding.damaged_packets)
         self._link.report(Done(decoding.summary()))
 
-    def _hand_over(self, developed: Developed) -> None:
+    def _hand_over(self, developed: Developed, damaged_packets: int) -> None:
         """Write a picture into a slot, as soon as there is one, and say so."""
         if self._slots is None or self._job.slots is None or self._video is None:
             raise RuntimeError("a job with pictures needs slots for them")
@@ -114,7 +112,7 @@ class _Work:
                 keyframe=developed.keyframe,
                 scene_cut=developed.scene_cut,
                 frames_decoded=self._video.frames_decoded,
-                damaged_packets=self._video.damaged_packets,
+                damaged_packets=damaged_packets,
             )
         )
 
