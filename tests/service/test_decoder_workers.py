@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-import time
+import sys
 from pathlib import Path
 
 import grpc
@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from shoppable.runtime import metrics
-from shoppable.v1 import common_pb2
+from shoppable.v1 import common_pb2, frame_decoder_pb2_grpc
 from support.decoder_calls import Decoder, config, refusal_of, requests, rest_of, running_decoder
 from support.decoder_resources import until
 from support.videos import Clip, encode
@@ -154,15 +154,13 @@ async def test_a_worker_inherits_no_secret_and_no_descriptor(long_file, monkeypa
 async def test_the_workers_of_a_service_that_is_killed_end_with_it(long_file, tmp_path):
     address_file = tmp_path / "address"
     service = await asyncio.create_subprocess_exec(
-        os.sys.executable,
+        sys.executable,
         *("-m", "shoppable.decoder", "--port=0", f"--file-roots={long_file.parent}"),
         *(f"--address-file={address_file}", "--log-level=error"),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in os.sys.path if path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
     await until(address_file.exists, limit_s=30)
     async with grpc.aio.insecure_channel(address_file.read_text().strip()) as channel:
-        from shoppable.v1 import frame_decoder_pb2_grpc
-
         stub = frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel)
         call = stub.DecodeFrames(requests(config(Source(uri=long_file.as_uri()), every_nth_frame=1)), timeout=30)
         await call.read()
@@ -175,9 +173,9 @@ async def test_the_workers_of_a_service_that_is_killed_end_with_it(long_file, tm
 
 
 async def test_memory_over_the_limit_ends_the_call_with_the_limit():
-    """A frame of 4096 x 2304 takes 14 MB, and the codec keeps several: more than fits into 64 MiB with the pictures."""
-    large = encode(Clip(frames=8, size=(4096, 2304), options={"preset": "ultrafast", "refs": "8"}))
-    limit = 2**26
+    """A frame of 4096 x 2304 takes 14 MB, and the codec keeps several: more than fits into 128 MiB."""
+    large = encode(Clip(frames=8, size=(4096, 2304), options={"preset": "ultrafast", "refs": "12"}))
+    limit = 2**27
     async with running_decoder(max_video_memory_bytes=limit) as decoder:
         decoded = await decoder.try_decode(large, every_nth_frame=1, longest_side=64)
         refusal = refusal_of(decoded.error)
@@ -186,25 +184,6 @@ async def test_memory_over_the_limit_ends_the_call_with_the_limit():
         assert len((await decoder.decode(FILM)).frames) == 15
     async with running_decoder() as decoder:
         assert len((await decoder.decode(large, every_nth_frame=1, longest_side=64)).frames) == 8
-
-
-async def test_a_step_that_hangs_is_ended_by_the_kernel():
-    """The search of an endless file counts as many steps; a codec that hangs counts as one. See `StepWatch`."""
-    from shoppable.decoder.workers import sandbox
-
-    child = os.fork()
-    if not child:
-        try:
-            watch = sandbox.StepWatch(0.0)
-            watch.step()
-            while True:
-                pass
-        finally:
-            os._exit(0)
-    started = time.monotonic()
-    _, status = await asyncio.to_thread(os.waitpid, child, 0)
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGXCPU
-    assert time.monotonic() - started < 60
 
 
 async def test_what_workers_count_is_counted_in_the_service():

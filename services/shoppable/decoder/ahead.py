@@ -31,8 +31,15 @@ class Ahead(Generic[T]):
             self._room.put(None)
 
     def __iter__(self) -> Iterator[T]:
-        """Yield the items, and raise at last what they end with."""
-        threading.Thread(target=self._work, name="ahead", daemon=True).start()
+        """Yield the items, and raise at last what they end with.
+
+        Raises:
+            MemoryError: There is no room for another thread.
+        """
+        try:
+            threading.Thread(target=self._work, name="ahead", daemon=True).start()
+        except RuntimeError as error:  # no room for its stack
+            raise MemoryError from error
         while not isinstance(item := self._waiting.get(), _End):
             self._room.put(None)
             yield item
