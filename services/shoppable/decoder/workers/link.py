@@ -2,7 +2,9 @@
 
 import pickle
 import socket
+import threading
 from collections import deque
+from typing import TypeVar
 
 from shoppable.decoder.workers.protocol import (
     FREE,
@@ -15,17 +17,23 @@ from shoppable.decoder.workers.protocol import (
     encode,
 )
 
+T = TypeVar("T")
+
 
 class ServiceGoneError(Exception):
     """Nobody is there any more."""
 
 
 class Link:
-    """The socket of one worker. Blocking."""
+    """The socket of one worker. Blocking; one thread may ask for bytes while another waits for a slot."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._changed = threading.Condition()  # guards what follows
         self._free: deque[int] = deque()
+        self._answers: deque[bytes] = deque()
+        self._receiving = False  # a thread waits at the socket, for all
+        self._gone = False
 
     def receive_job(self) -> tuple[Job, list[int]]:
         """Return what is to be done, and the descriptors that come with it."""
@@ -45,30 +53,43 @@ class Link:
 
     def free_slot(self) -> int:
         """Return a slot that may be written. Waits until the reader has taken its picture."""
-        while not self._free:
-            self._receive()
-        return self._free.popleft()
+        return self._wait_for(self._free)
 
     def ask(self, wish: ReadWish | SeekWish) -> bytes:
-        """Return the answer to a wish."""
+        """Return the answer to a wish. One thread at a time."""
         self.report(wish)
-        while True:
-            answer = self._receive()
-            if answer is not None:
-                return answer
+        return self._wait_for(self._answers)
 
-    def _receive(self) -> bytes | None:
-        """Take one message: return the answer in it, or None if it frees a slot."""
+    def _wait_for(self, received: deque[T]) -> T:
+        """Return the next of one kind of message. Of the threads that wait, one receives, whatever comes."""
+        with self._changed:
+            while not received:
+                if self._gone:
+                    raise ServiceGoneError
+                if self._receiving:
+                    self._changed.wait()
+                else:
+                    self._receive()
+            return received.popleft()
+
+    def _receive(self) -> None:
+        """Take one message; the lock is held, but not while there is none."""
+        self._receiving = True
+        self._changed.release()
         try:
             message = self._connection.recv(MAX_READ_BYTES + 1)
         except ConnectionResetError:
-            raise ServiceGoneError from None
+            message = b""
+        finally:
+            self._changed.acquire()
+            self._receiving = False
+            self._changed.notify_all()
         if not message:
-            raise ServiceGoneError
-        if message[:1] == FREE:
+            self._gone = True
+        elif message[:1] == FREE:
             self._free.append(message[1])
-            return None
-        return message[1:]
+        else:
+            self._answers.append(message[1:])
 
 
 class DistantFile:
