@@ -54,7 +54,6 @@ FORMATS = {
     "vp8 in webm": clip("webm", "libvpx", "yuv420p", VP8, colorspace=BT601),
     "vp9 4:2:0 in webm": clip("webm", "libvpx-vp9", "yuv420p", VP9),
     "vp9 4:4:4 full range in mp4": clip("mp4", "libvpx-vp9", "yuv444p", VP9, colorspace=BT601, full_range=True),
-    "vp9 10 bit in webm": clip("webm", "libvpx-vp9", "yuv420p10le", {**VP9, "profile": "2"}),
     "vp9 with alpha in webm": clip("webm", "libvpx-vp9", "yuva420p", VP9, colorspace=None),
     "av1 8 bit in mp4": clip("mp4", "libsvtav1", "yuv420p", AV1),
     "av1 10 bit bt.2020 in webm": clip("webm", "libsvtav1", "yuv420p10le", AV1, colorspace=BT2020),
