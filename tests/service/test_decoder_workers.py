@@ -103,7 +103,7 @@ async def test_a_fork_server_that_is_killed_ends_its_calls_and_comes_back(long_f
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await rest_of(call)
         assert refusal_of(caught.value).code == grpc.StatusCode.UNAVAILABLE
-        assert _state(worker) in {"Z", "X"}
+        await until(lambda: _state(worker) in {"Z", "X"})
         assert len((await decoder.decode(FILM)).frames) == 15
         assert fork_server() != before
 

@@ -57,9 +57,12 @@ class FrameDecoderServiceServicer:
         Errors:
         - INVALID_ARGUMENT: the source is missing, too large, no video, or of a refused format or size
         (reasons INVALID_REQUEST, NOT_A_VIDEO, NO_VIDEO_STREAM, NO_FRAMES, UNSUPPORTED_CODEC), or beyond a limit,
-        which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT).
+        which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT,
+        MEMORY_LIMIT).
         - NOT_FOUND: no file at the URI (ResourceInfo). PERMISSION_DENIED: the URI leads out of the allowed roots.
         - RESOURCE_EXHAUSTED: the decoder is busy (RetryInfo).
+        - UNAVAILABLE: the process that decodes was killed, or none can be started (WORKER_KILLED, NO_WORKER, RetryInfo).
+        - DATA_LOSS: the codec crashed on the video (DECODER_CRASHED, with the signal's name).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,9 +39,12 @@ class FrameDecoderServiceStub:
     Errors:
     - INVALID_ARGUMENT: the source is missing, too large, no video, or of a refused format or size
       (reasons INVALID_REQUEST, NOT_A_VIDEO, NO_VIDEO_STREAM, NO_FRAMES, UNSUPPORTED_CODEC), or beyond a limit,
-      which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT).
+      which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT,
+      MEMORY_LIMIT).
     - NOT_FOUND: no file at the URI (ResourceInfo). PERMISSION_DENIED: the URI leads out of the allowed roots.
     - RESOURCE_EXHAUSTED: the decoder is busy (RetryInfo).
+    - UNAVAILABLE: the process that decodes was killed, or none can be started (WORKER_KILLED, NO_WORKER, RetryInfo).
+    - DATA_LOSS: the codec crashed on the video (DECODER_CRASHED, with the signal's name).
     """
     DecodeFrames: _grpc.StreamStreamMultiCallable[_frame_decoder_pb2.DecodeFramesRequest, _frame_decoder_pb2.DecodeFramesResponse]
     """Decodes a video. The first request is the config; if its source is an upload, the chunks of the file
@@ -68,9 +71,12 @@ class FrameDecoderServiceAsyncStub(FrameDecoderServiceStub):
     Errors:
     - INVALID_ARGUMENT: the source is missing, too large, no video, or of a refused format or size
       (reasons INVALID_REQUEST, NOT_A_VIDEO, NO_VIDEO_STREAM, NO_FRAMES, UNSUPPORTED_CODEC), or beyond a limit,
-      which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT).
+      which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT,
+      MEMORY_LIMIT).
     - NOT_FOUND: no file at the URI (ResourceInfo). PERMISSION_DENIED: the URI leads out of the allowed roots.
     - RESOURCE_EXHAUSTED: the decoder is busy (RetryInfo).
+    - UNAVAILABLE: the process that decodes was killed, or none can be started (WORKER_KILLED, NO_WORKER, RetryInfo).
+    - DATA_LOSS: the codec crashed on the video (DECODER_CRASHED, with the signal's name).
     """
     DecodeFrames: _aio.StreamStreamMultiCallable[_frame_decoder_pb2.DecodeFramesRequest, _frame_decoder_pb2.DecodeFramesResponse]  # type: ignore[assignment]
     """Decodes a video. The first request is the config; if its source is an upload, the chunks of the file
@@ -100,9 +106,12 @@ class FrameDecoderServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         - INVALID_ARGUMENT: the source is missing, too large, no video, or of a refused format or size
           (reasons INVALID_REQUEST, NOT_A_VIDEO, NO_VIDEO_STREAM, NO_FRAMES, UNSUPPORTED_CODEC), or beyond a limit,
-          which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT).
+          which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT,
+          MEMORY_LIMIT).
         - NOT_FOUND: no file at the URI (ResourceInfo). PERMISSION_DENIED: the URI leads out of the allowed roots.
         - RESOURCE_EXHAUSTED: the decoder is busy (RetryInfo).
+        - UNAVAILABLE: the process that decodes was killed, or none can be started (WORKER_KILLED, NO_WORKER, RetryInfo).
+        - DATA_LOSS: the codec crashed on the video (DECODER_CRASHED, with the signal's name).
         """
 
     @_abc_1.abstractmethod

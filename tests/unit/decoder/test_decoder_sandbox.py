@@ -116,3 +116,13 @@ def test_a_fork_server_loads_neither_grpc_nor_the_services_settings():
     assert "av.video.stream" in modules
     forbidden = {"grpc", "google", "pydantic", "structlog", "prometheus_client", "opentelemetry", "asyncio"}
     assert not forbidden & {name.partition(".")[0] for name in modules}
+
+
+@with_filter
+def test_a_fork_server_finds_out_whether_the_kernel_takes_a_filter():
+    done = run("""
+    from shoppable.decoder.workers import forkserver, seccomp
+    nonsense = b"\\xff" * 8
+    print(forkserver._is_taken(seccomp.program()), forkserver._is_taken(nonsense))
+    """)
+    assert done.stdout == "True False\n", done.stderr

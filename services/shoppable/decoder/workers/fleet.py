@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from shoppable.decoder.workers import seccomp
-from shoppable.decoder.workers.protocol import COMMAND, ENDED, KILL, LAUNCH, READY
+from shoppable.decoder.workers.protocol import COMMAND, ENDED, KILL, LAUNCH, READY, READY_UNCONFINED
 from shoppable.runtime.errors import UnavailableError
 
 _START_LIMIT_S = 60.0  # a cold disk may take long to load FFmpeg
@@ -48,8 +47,6 @@ class Fleet:
         """
         if sys.platform != "linux":
             raise RuntimeError("the decoder runs on Linux only: it decodes in processes that Linux's kernel confines")
-        if seccomp.program() is None:
-            _log.warning("workers are not confined: no filter of system calls is known for this kind of processor")
         await self._started()
         return self
 
@@ -122,7 +119,9 @@ class Fleet:
                 greeting = await loop.sock_recv(ours, len(READY))
         except TimeoutError:
             greeting = b""
-        if greeting != READY:
+        if greeting == READY_UNCONFINED:
+            _log.warning("workers are not confined: this kernel or processor takes no filter of system calls")
+        elif greeting != READY:
             ours.close()
             self._process.kill()
             raise RuntimeError("the decoder's fork server does not start; what it wrote to stderr says why")

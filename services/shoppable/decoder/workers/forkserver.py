@@ -14,7 +14,7 @@ import sys
 from typing import NoReturn
 
 from shoppable.decoder.workers import sandbox, seccomp, worker
-from shoppable.decoder.workers.protocol import COMMAND, ENDED, KILL, NOT_FORKED, READY
+from shoppable.decoder.workers.protocol import COMMAND, ENDED, KILL, NOT_FORKED, READY, READY_UNCONFINED
 
 _WORKERS_SOCKET = 3  # its number in a worker
 
@@ -35,7 +35,7 @@ class ForkServer:
 
     def serve(self) -> None:
         """Work until the service is gone."""
-        self._service.send(READY)
+        self._service.send(READY if self._filter_program is not None else READY_UNCONFINED)
         poll = select.poll()
         for each in (self._service, self._woken):
             poll.register(each, select.POLLIN)
@@ -95,13 +95,29 @@ def _live(descriptor: int, filter_program: bytes | None) -> NoReturn:
         os._exit(status)
 
 
+def _is_taken(filter_program: bytes) -> bool:
+    """Return whether the kernel, or what stands in for it in some containers, takes a filter: tried in a process."""
+    process = os.fork()
+    if not process:
+        try:
+            seccomp.install(filter_program)
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(process, 0)
+    return status == 0
+
+
 def main(descriptor: int) -> None:
     """Serve the service at the other end of a socket."""
     # What a terminal or an init system sends to all processes of a service is the service's to act on.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     worker.load_all()
-    server = ForkServer(socket.socket(fileno=descriptor), seccomp.program())
+    program = seccomp.program()
+    if program is not None and not _is_taken(program):
+        program = None
+    server = ForkServer(socket.socket(fileno=descriptor), program)
     gc.collect()
     gc.freeze()  # what is loaded stays shared with the workers
     gc.set_threshold(10_000)  # a film makes little that refers to itself

@@ -22,7 +22,7 @@ LAUNCH, KILL = b"L", b"K"
 COMMAND = struct.Struct("<cQ")  # the worker's number
 ENDED = struct.Struct("<Qi")
 NOT_FORKED = 1000  # no exit code
-READY = b"ready"
+READY, READY_UNCONFINED = b"ready", b"open"  # at the start; the latter where system calls cannot be filtered
 
 # To a worker, after its job.
 FREE = b"f"  # a slot may be written again: its number follows
