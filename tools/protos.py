@@ -1,69 +1,74 @@
-"""Checks the protos and generates the Python code from them: `python tools/protos.py --help`.
+"""Checks the protos and generates code and documents from them: `python tools/protos.py --help`.
 
-The messages that other projects publish (google.rpc, google.type) come from googleapis-common-protos, so buf reads
-a descriptor set made by protoc and needs no module registry.
+The messages that other projects publish (google.api, google.rpc, google.type) come from googleapis-common-protos, so
+buf reads a descriptor set made by protoc and needs no module registry.
 """
 
 import argparse
-import filecmp
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import google.rpc
-import grpc_tools
-from grpc_tools import protoc
-
-ROOT = Path(__file__).resolve().parent.parent
-PROTOS = ROOT / "protos"
-PACKAGE = Path("shoppable/v1")
-GENERATED = ROOT / "services" / PACKAGE
-INCLUDES = (
-    Path(next(iter(google.rpc.__path__))).parent.parent,
-    Path(next(iter(grpc_tools.__path__))) / "_proto",
-)
-HEADER = '"""Generated from protos/ by `make gen`; never edited."""\n'
+from generating import OUTPUTS, PACKAGE, PROTOS, ROOT, Output, describe
 
 
-def run_protoc(protos: Path, *outputs: str) -> None:
-    """Run protoc over the package's files below `protos`, which is an import root."""
-    files = sorted(str(path.relative_to(protos)) for path in (protos / PACKAGE).glob("*.proto"))
-    includes = [f"-I{folder}" for folder in (protos, *INCLUDES)]
-    if protoc.main(["protoc", *includes, *outputs, *files]) != 0:
-        sys.exit("protoc refused the protos; its messages are above")
+def generate() -> None:
+    """Write all that is generated; what the machine has no tools for is left as it is, with a word."""
+    for output in OUTPUTS:
+        obstacle = output.obstacle()
+        if obstacle:
+            print(f"{output.name}: not generated: {obstacle}")
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            output.make(Path(scratch))
+            for path in output.paths:
+                _replace(Path(scratch) / path, ROOT / path)
+    # In a process of its own: the messages may have been generated just now.
+    script = "import golden_messages, pathlib; golden_messages.write_missing(pathlib.Path.cwd())"
+    paths = os.pathsep.join((str(ROOT / "tools"), str(ROOT / "services")))
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, check=True)
 
 
-def describe(protos: Path, target: Path) -> Path:
-    """Write the descriptor set of the protos below `protos`, with comments, and return its path."""
-    run_protoc(protos, "--include_imports", "--include_source_info", f"--descriptor_set_out={target}")
-    return target
-
-
-def generate(into: Path) -> None:
-    """Generate messages, stubs and their types below `into`, an import root."""
-    into.mkdir(parents=True, exist_ok=True)
-    run_protoc(
-        PROTOS,
-        *(f"--{plugin}_out={into}" for plugin in ("python", "grpc_python")),
-        *(f"--{plugin}_out=quiet:{into}" for plugin in ("mypy", "mypy_grpc")),
-    )
-    (into / PACKAGE / "__init__.py").write_text(HEADER)
+def _replace(fresh: Path, target: Path) -> None:
+    if fresh.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(fresh, target)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(fresh, target)
 
 
 def check_fresh() -> None:
-    """Exit with an error if the checked-in code is not what the protos give."""
+    """Exit with an error if what is checked in is not what the protos give."""
+    stale: list[str] = []
+    for output in OUTPUTS:
+        obstacle = output.obstacle()
+        if obstacle:
+            print(f"{output.name}: freshness not checked: {obstacle}")
+        else:
+            stale += _stale(output)
+    if stale:
+        sys.exit(f"stale generated files: {', '.join(stale)}; run `make gen` and commit the result")
+
+
+def _stale(output: Output) -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
-        generate(Path(scratch))
-        fresh = Path(scratch) / PACKAGE
-        names = {path.name for folder in (fresh, GENERATED) for path in folder.glob("*.py*")}
-        _, differing, missing = filecmp.cmpfiles(fresh, GENERATED, sorted(names), shallow=False)
-    if differing or missing:
-        sys.exit(
-            f"stale generated code: {', '.join(sorted(differing + missing))}; run `make gen` and commit the result"
-        )
+        output.make(Path(scratch))
+        fresh, present = _contents(Path(scratch), output.paths), _contents(ROOT, output.paths)
+    return sorted(name for name in fresh.keys() | present.keys() if fresh.get(name) != present.get(name))
+
+
+def _contents(root: Path, paths: Sequence[str]) -> dict[str, bytes]:
+    files = [file for path in paths for file in ((root / path).rglob("*") if (root / path).is_dir() else [root / path])]
+    return {
+        str(file.relative_to(root)): file.read_bytes()
+        for file in files
+        if file.is_file() and "__pycache__" not in file.parts
+    }
 
 
 def buf(*arguments: str) -> None:
@@ -79,18 +84,24 @@ def git(*arguments: str) -> str:
 
 
 def baseline() -> str:
-    """Return the revision to stay compatible with: the last tag, or else the protos' previous commit."""
+    """Return the revision to stay compatible with.
+
+    The last tag; or else where this branch left main; or else, on main itself, the protos' previous commit.
+    """
     tag = git("describe", "--tags", "--abbrev=0")
     if tag:
         return tag
-    edited = git("status", "--porcelain", "--", "protos")
-    commits = git("log", "--format=%H", "-2", "--", "protos").split()
+    for main in ("origin/main", "main"):
+        fork = git("merge-base", "HEAD", main)
+        if fork and fork != git("rev-parse", "HEAD"):
+            return fork
+    edited = git("status", "--porcelain", "--", "protos/*.proto")
+    commits = git("log", "--format=%H", "-2", "--", "protos/*.proto").split()
     return commits[0] if edited and commits else (commits[1] if len(commits) > 1 else "")
 
 
-def check_compatible(scratch: Path) -> None:
-    """Exit with an error if a client of the baseline would break."""
-    revision = baseline()
+def check_compatible(scratch: Path, revision: str) -> None:
+    """Exit with an error if a client of the revision would break."""
     if not revision:
         print("no earlier version of the protos: nothing to stay compatible with")
         return
@@ -103,16 +114,17 @@ def check_compatible(scratch: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the verbs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=("generate", "check"), help="write the code, or lint and check all of it")
-    verb = parser.parse_args(arguments).verb
+    parser.add_argument("verb", choices=("generate", "check"), help="write all that is generated, or lint and check it")
+    parser.add_argument("--against", metavar="REVISION", help="what to stay compatible with; default: see `baseline`")
+    options = parser.parse_args(arguments)
     # buf and protoc's plugins are installed beside the interpreter, which need not be on the path.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    if verb == "generate":
-        generate(ROOT / "services")
+    if options.verb == "generate":
+        generate()
         return
     with tempfile.TemporaryDirectory() as scratch:
         buf("lint", str(describe(PROTOS, Path(scratch) / "protos.binpb")))
-        check_compatible(Path(scratch))
+        check_compatible(Path(scratch), options.against or baseline())
     check_fresh()
     print("protos: lint clean, compatible, generated code fresh")
 

@@ -1,12 +1,13 @@
 """The main job: the sample film in, its products out, right or said to be unsure."""
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import pytest
 
-from shoppable.client import OrchestratorClient, open_channel
-from shoppable.v1 import common_pb2, orchestrator_pb2
+from shoppable.client import OrchestratorClient, box_at, open_channel
+from shoppable.v1 import common_pb2, orchestrator_pb2, product_matcher_pb2
 from support.catalogs import CATALOG
 from support.film_truth import iou, object_of, overlap_in_time, read_truth, score, seconds
 
@@ -161,3 +162,39 @@ async def test_boxes_of_an_object_lie_on_the_truth_at_their_own_times(told, trut
     for box in chair.boxes:
         near = min(by_id["chair-oak-mustard"].boxes, key=lambda time_s: abs(time_s - seconds(box.time)))
         assert iou(box.box, by_id["chair-oak-mustard"].boxes[near]) >= 0.5
+
+
+async def test_thinned_boxes_lead_a_player_along_the_boxes_of_every_moment(suite, samples: Path, told):
+    every = objects(await stream(suite, samples / "film.mp4", options(box_tolerance=0)))
+    thinned = {item.object_id: item for item in objects(told)}
+    assert sum(len(item.boxes) for item in thinned.values()) < 0.6 * sum(len(item.boxes) for item in every)
+    for item in every:
+        for seen in item.boxes:
+            drawn = box_at(thinned[item.object_id], seconds(seen.time))
+            for edge in ("left", "top", "right", "bottom"):
+                assert getattr(drawn, edge) == pytest.approx(getattr(seen.box, edge), abs=0.01 + 1e-4)
+
+
+async def test_only_objects_as_sure_as_asked_for_are_returned_and_the_others_counted(suite, samples: Path, told, truth):
+    floor = 0.8
+    messages = await stream(suite, samples / "film.mp4", options(min_object_confidence=floor))
+    sure = objects(messages)
+    assert 0 < len(sure) < len(objects(told))
+    assert all(item.confidence >= floor for item in sure)
+    assert messages[-1].summary.objects == len(sure)
+    assert messages[-1].summary.objects + messages[-1].summary.objects_left_out == len(objects(told))
+    assert score(truth, sure).wrong_claims == []
+
+
+def test_the_summary_lists_each_product_once_with_its_objects_and_their_segments(told):
+    matched = [item for item in objects(told) if item.decision == product_matcher_pb2.MATCH_DECISION_MATCH]
+    listed = told[-1].summary.found_products
+    assert len({item.product for item in listed}) == len(listed) > 0
+    assert sorted(name for item in listed for name in item.object_ids) == sorted(item.object_id for item in matched)
+    by_id = {item.object_id: item for item in matched}
+    for item in listed:
+        assert {by_id[name].products[0].product.name for name in item.object_ids} == {item.product}
+        assert item.title
+        assert item.confidence == max(by_id[name].confidence for name in item.object_ids)
+        ends = [(seconds(segment.start), seconds(segment.end)) for segment in item.segments]
+        assert all(one[1] < other[0] for one, other in itertools.pairwise(ends))

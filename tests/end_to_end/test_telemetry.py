@@ -17,6 +17,13 @@ EDGES = {
     ("shoppable-orchestrator", "shoppable-detector", "ObjectDetectorService/StreamDetectObjects"),
     ("shoppable-orchestrator", "shoppable-matcher", "ProductMatcherService/MatchProducts"),
 }
+# Whom a service asks that makes no spans of its own, by the span that the asking service makes for it.
+ASKED = {
+    ("shoppable-detector", "triton/detector_coco"),
+    ("shoppable-detector", "triton/detector_wearables"),
+    ("shoppable-matcher", "triton/embedder"),
+    ("shoppable-matcher", "qdrant/search"),
+}
 LIMIT_S = 30
 
 
@@ -45,11 +52,15 @@ async def until(condition):
     return met
 
 
+def spans_of_the_call(called) -> dict:
+    spans = list(called.collector.spans())
+    roots = {span.trace for span in spans if span.name.endswith("OrchestratorService/AnnotateVideo")}
+    return {span.id: span for span in spans if span.trace in roots}
+
+
 async def test_one_trace_goes_through_all_services(called):
     def edges() -> set[tuple[str, str, str]]:
-        spans = list(called.collector.spans())
-        roots = {span.trace for span in spans if span.name.endswith("OrchestratorService/AnnotateVideo")}
-        by_id = {span.id: span for span in spans if span.trace in roots}
+        by_id = spans_of_the_call(called)
         # A call is two spans: the caller's and, below it, the called service's.
         return {
             (by_id[span.parent].app, span.app, span.name.removeprefix(PACKAGE))
@@ -58,6 +69,30 @@ async def test_one_trace_goes_through_all_services(called):
         }
 
     await until(lambda: edges() >= EDGES)
+
+
+async def test_the_same_trace_shows_triton_and_qdrant(called):
+    def asked() -> set[tuple[str, str]]:
+        by_id = spans_of_the_call(called)
+        return {(span.app, span.name) for span in by_id.values() if span.parent in by_id}
+
+    await until(lambda: asked() >= ASKED)
+
+
+async def test_log_records_of_every_service_carry_the_trace(called):
+    trace_id = {span.trace for span in spans_of_the_call(called).values()}.pop().hex()
+
+    def apps() -> set[str]:
+        return {
+            path.stem
+            for path in called.logs.glob("*.log")
+            if any(
+                "call ended" in line and f"request_id={REQUEST_ID}" in line and f"trace_id={trace_id}" in line
+                for line in path.read_text(errors="replace").splitlines()
+            )
+        }
+
+    await until(lambda: apps() == {"orchestrator", "decoder", "detector", "matcher"})
 
 
 async def test_the_request_id_is_in_the_log_of_every_service(called):

@@ -1,7 +1,10 @@
 """The suite against a one-process program on the same models, film and sampling: `make bench`.
 
 Both do the same job in turns, so that whatever else the machine does meets both. The figure is the ratio of their
-median wall times; absolute times are printed for orientation only.
+median wall times; absolute times are printed for orientation only. Besides: what each process costs in CPU and memory,
+the CPU that an hour of video takes, how much of it is the price of being services (what the suite takes above the
+program, which does the same without gRPC, serialisation, checks and tracing), the time from call to first object, and
+what several short clips at a time gain over one after the other.
 """
 
 import argparse
@@ -11,11 +14,16 @@ import os
 import platform
 import statistics
 import tempfile
-from collections.abc import Sequence
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import av
 import numpy as np
+from google.protobuf.duration_pb2 import Duration
 from one_process import OneProcess, Run
+from process_costs import Cost, cost_of_tree
 from rich.console import Console
 from rich.table import Table
 
@@ -25,27 +33,68 @@ from shoppable.local.locations import SAMPLES
 from shoppable.local.suite import LocalSuite, SuiteOptions
 from shoppable.v1 import orchestrator_pb2
 
+ALONE = "one process"
+CLIPS = (0, 2, 4, 7, 8, 9, 10, 11)  # starts in seconds of eight clips of the sample film
 
-async def suite_run(address: str, film: Path) -> Run:
-    """Let the suite do the job once, as a caller that uploads the film."""
-    run = Run()
-    options = orchestrator_pb2.AnnotateOptions(catalog="catalogs/sample")
+
+@dataclass
+class Measured:
+    """All that was measured."""
+
+    ours: list[Run] = field(default_factory=list)
+    theirs: list[Run] = field(default_factory=list)
+    costs: dict[str, list[Cost]] = field(default_factory=lambda: defaultdict(list))  # of a run, by process
+    first_object_s: list[float] = field(default_factory=list)
+    clips_in_turn_s: list[float] = field(default_factory=list)
+    clips_at_a_time_s: list[float] = field(default_factory=list)
+
+
+async def suite_run(address: str, film: Path, **options: object) -> tuple[Run, float | None]:
+    """Let the suite do the job once, as a caller that uploads the film; also return when the first object came."""
+    run, first_s = Run(), None
+    wanted = orchestrator_pb2.AnnotateOptions(catalog="catalogs/sample", **options)
     loop = asyncio.get_running_loop()
     async with open_channel(address) as channel:
         started = loop.time()
-        async for message in OrchestratorClient(channel).stream_annotate(film, options):
+        async for message in OrchestratorClient(channel).stream_annotate(film, wanted):
             if message.WhichOneof("response") == "object":
-                run.tracks += len(message.object.segments)
+                first_s = first_s or loop.time() - started
+                run.tracks += len(message.object.segments) if message.object.final else 0
             elif message.WhichOneof("response") == "summary":
                 run.frames = message.summary.frames_sampled
                 for stage in message.summary.stages:
                     run.by_stage[stage.stage] = stage.busy.ToMicroseconds() / 1e6
         run.seconds = loop.time() - started
-    return run
+    return run, first_s
 
 
-async def measure(film: Path, rounds: int, threads: int) -> tuple[list[Run], list[Run]]:
+async def costed_run(suite: LocalSuite, film: Path, measured: Measured) -> None:
+    """Let the suite do the job once and note what each process took for it."""
+    pids = {name: pid for name, pid in suite.pids.items() if pid is not None}
+    before = {name: cost_of_tree(pid) for name, pid in pids.items()}
+    run, _ = await suite_run(suite.endpoints.orchestrator, film)
+    measured.ours.append(run)
+    for name, pid in pids.items():
+        after = cost_of_tree(pid)
+        measured.costs[name].append(Cost(after.cpu_s - before[name].cpu_s, after.peak_mib))
+
+
+async def clips(suite: LocalSuite, film: Path, measured: Measured) -> None:
+    """Annotate short clips, spans of the film, in turn and then at a time."""
+    spans = [{"start_time": Duration(seconds=start), "end_time": Duration(seconds=start + 2)} for start in CLIPS]
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    for span in spans:
+        await suite_run(suite.endpoints.orchestrator, film, **span)
+    measured.clips_in_turn_s.append(loop.time() - started)
+    started = loop.time()
+    await asyncio.gather(*(suite_run(suite.endpoints.orchestrator, film, **span) for span in spans))
+    measured.clips_at_a_time_s.append(loop.time() - started)
+
+
+async def measure(film: Path, rounds: int, threads: int) -> Measured:
     """Take both in turns; the first of each is a warm-up and is dropped."""
+    measured = Measured()
     with tempfile.TemporaryDirectory(prefix="shoppable-bench-") as scratch:
         options = SuiteOptions(data_folder=Path(scratch) / "data", log_folder=Path(scratch) / "logs")
         # The program's "index" is the right number of vectors; which they are makes no difference to the time.
@@ -54,15 +103,68 @@ async def measure(film: Path, rounds: int, threads: int) -> tuple[list[Run], lis
         async with LocalSuite(options) as suite:
             async with open_channel(suite.endpoints.matcher) as channel:
                 await import_feed(CatalogClient(channel), SAMPLES / "catalog.jsonl", catalog="sample")
-            ours, theirs = [], []
-            for _ in range(rounds + 1):
-                theirs.append(await asyncio.to_thread(alone.annotate, film))
-                ours.append(await suite_run(suite.endpoints.orchestrator, film))
-    return ours[1:], theirs[1:]
+            alone.annotate(film)
+            await suite_run(suite.endpoints.orchestrator, film)
+            for _ in range(rounds):
+                before = time.process_time()
+                measured.theirs.append(await asyncio.to_thread(alone.annotate, film))
+                measured.costs[ALONE].append(Cost(time.process_time() - before, cost_of_tree(os.getpid()).peak_mib))
+                await costed_run(suite, film, measured)
+                address = suite.endpoints.orchestrator
+                _, first_s = await suite_run(address, film, include_provisional_objects=True)
+                measured.first_object_s.append(first_s or float("nan"))
+                await clips(suite, film, measured)
+    return measured
 
 
-def report(film: Path, ours: Sequence[Run], theirs: Sequence[Run], console: Console) -> dict[str, object]:
-    """Print the table and return its figures."""
+def film_seconds(film: Path) -> float:
+    """Return a film's length."""
+    with av.open(str(film)) as container:
+        return float(container.duration / av.time_base)
+
+
+def report_costs(film: Path, measured: Measured, console: Console) -> dict[str, object]:
+    """Print what the processes cost and return the figures."""
+    length_s = film_seconds(film)
+    table = Table(title="CPU and memory, median of the runs")
+    for column in ("process", "CPU s a film", "CPU s a second of film", "peak MiB"):
+        table.add_column(column, justify="left" if column == "process" else "right")
+    by_process = {
+        name: Cost(statistics.median(cost.cpu_s for cost in costs), max(cost.peak_mib for cost in costs))
+        for name, costs in measured.costs.items()
+    }
+    for name, cost in by_process.items():
+        table.add_row(name, f"{cost.cpu_s:.2f}", f"{cost.cpu_s / length_s:.3f}", f"{cost.peak_mib:.0f}")
+    console.print(table)
+    suite_s = sum(cost.cpu_s for name, cost in by_process.items() if name != ALONE)
+    alone_s = by_process[ALONE].cpu_s
+    first_s = statistics.median(measured.first_object_s)
+    pairs = zip(measured.clips_in_turn_s, measured.clips_at_a_time_s, strict=True)
+    gain = statistics.median(in_turn / at_a_time for in_turn, at_a_time in pairs)
+    price = 1 - alone_s / suite_s
+    share = 1 - by_process["inference"].cpu_s / suite_s
+    console.print(
+        f"an hour of video takes {suite_s / length_s:.2f} core hours; of the one process {alone_s / length_s:.2f}"
+    )
+    console.print(f"share of the suite's CPU that is not inference, gRPC and serialisation among it: {share:.0%}")
+    console.print(f"share that is the price of being services, against the one process: {price:.0%}")
+    console.print(f"time from call to first object, when it may be provisional: {first_s:.2f} s")
+    console.print(f"{len(CLIPS)} clips of 2 s at a time against one after the other: {gain:.2f} times as fast")
+    return {
+        "cpu_s": {name: cost.cpu_s for name, cost in by_process.items()},
+        "peak_mib": {name: cost.peak_mib for name, cost in by_process.items()},
+        "core_hours_per_hour": suite_s / length_s,
+        "core_hours_per_hour_alone": alone_s / length_s,
+        "share_not_inference": share,
+        "price_of_services": price,
+        "first_object_s": first_s,
+        "clips_gain": gain,
+    }
+
+
+def report(film: Path, measured: Measured, console: Console) -> dict[str, object]:
+    """Print the tables and return their figures."""
+    ours, theirs = measured.ours, measured.theirs
     ratio = statistics.median(run.seconds for run in theirs) / statistics.median(run.seconds for run in ours)
     table = Table(title=f"{film.name}: {ours[0].frames} frames, median of {len(ours)} runs each")
     for column in ("", "wall s", "decode s", "detect s", "follow s", "match s", "tracks"):
@@ -82,7 +184,7 @@ def report(film: Path, ours: Sequence[Run], theirs: Sequence[Run], console: Cons
     console.print(table)
     console.print(f"[bold]throughput of the suite / one process: {ratio:.2f}[/bold]   ({machine()})")
     console.print("The suite's stages run at the same time: each is how long it had at least one call in work.")
-    return figures
+    return figures | report_costs(film, measured, console)
 
 
 def machine() -> str:
@@ -99,8 +201,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of the one process's models")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON on stdout")
     arguments = parser.parse_args()
-    ours, theirs = asyncio.run(measure(arguments.film, arguments.rounds, arguments.threads))
-    figures = report(arguments.film, ours, theirs, Console(stderr=arguments.json))
+    measured = asyncio.run(measure(arguments.film, arguments.rounds, arguments.threads))
+    figures = report(arguments.film, measured, Console(stderr=arguments.json))
     if arguments.json:
         print(json.dumps(figures, indent=2))
 

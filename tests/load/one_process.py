@@ -20,9 +20,9 @@ from PIL import Image
 from shoppable.detector import settings as detector_settings
 from shoppable.detector.detections import Candidates, DetectionOptions
 from shoppable.detector.fusion import Findings, fuse
-from shoppable.detector.layouts import read_candidates
+from shoppable.detector.layouts import layout_of
 from shoppable.detector.letterbox import Letterbox
-from shoppable.detector.manifest import ModelSpec, read_manifest
+from shoppable.detector.manifest import ModelSpec, read_manifests
 from shoppable.detector.suppression import suppress
 from shoppable.detector.taxonomy import read_taxonomy
 from shoppable.local.locations import MODEL_REPOSITORY
@@ -67,7 +67,7 @@ class OneProcess:
             return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
         defaults = detector_settings.DetectorSettings()
-        self._specs = read_manifest(defaults.models_file)
+        self._specs = read_manifests(defaults.models)
         self._taxonomy = read_taxonomy(defaults.taxonomy_file, self._specs)
         self._fusion_iou = defaults.fusion_iou
         self._detectors = [session(spec.name) for spec in self._specs]
@@ -131,7 +131,8 @@ class OneProcess:
     def _find(self, spec: ModelSpec, session: onnxruntime.InferenceSession, pixels: Pixels) -> Findings:
         _, input_height, input_width, _ = session.get_inputs()[0].shape
         box = Letterbox.fit(pixels.shape[1], pixels.shape[0], input_width=input_width, input_height=input_height)
-        candidates = read_candidates(session.run(None, {"images": box.draw(pixels)})[0][0])
+        outputs = {"candidates": session.run(None, {"images": box.draw(pixels)})[0][0]}
+        candidates = layout_of(spec).read(outputs, width=input_width, height=input_height)
         candidates = candidates.take(candidates.scores >= spec.min_score)
         candidates = candidates.take(
             suppress(candidates.boxes, candidates.scores, candidates.classes, iou=spec.nms_iou)

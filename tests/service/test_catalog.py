@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import secrets
-import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,6 +24,7 @@ from support.catalogs import (
     upsert_of,
     violations_of,
 )
+from support.matcher_process import MatcherProcess
 
 CREATED, UPDATED = pb.UPSERT_OUTCOME_CREATED, pb.UPSERT_OUTCOME_UPDATED
 UNCHANGED, FAILED = pb.UPSERT_OUTCOME_UNCHANGED, pb.UPSERT_OUTCOME_FAILED
@@ -276,53 +275,18 @@ async def test_a_restart_keeps_everything(tmp_path: Path, triton_endpoint: str) 
         assert len((await client.catalogs.ListCatalogs(pb.ListCatalogsRequest())).catalogs) == 2
 
 
-class Process:
-    """A matcher in a process of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
-        self.process, self.address = process, address
-
-    @classmethod
-    async def start(cls, folder: Path, triton_endpoint: str) -> "Process":
-        address_file = folder.parent / f"{folder.name}-{secrets.token_hex(4)}.address"
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "shoppable.matcher", "--port", "0", "--data-dir", str(folder),
-            "--triton-endpoint", triton_endpoint, "--address-file", str(address_file),
-            stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        async with asyncio.timeout(LIMIT_S):
-            while not address_file.exists():
-                assert process.returncode is None, await cls._stderr(process)
-                await asyncio.sleep(0.02)
-        return cls(process, address_file.read_text())
-
-    @staticmethod
-    async def _stderr(process: asyncio.subprocess.Process) -> str:
-        assert process.stderr
-        return (await process.stderr.read()).decode()
-
-    async def kill(self) -> None:
-        self.process.kill()
-        await self.process.communicate()
-
-    async def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(self.process.communicate(), LIMIT_S)
-        return self.process.returncode or 0
-
-
 async def test_what_was_answered_survives_kill_9(tmp_path: Path, triton_endpoint: str) -> None:
     folder = tmp_path / "data"
     upserts = [upsert_of(f"p{row:03}", row=row, images=2) for row in range(200)]
     answered: dict[str, int] = {}
-    server = await Process.start(folder, triton_endpoint)
+    server = await MatcherProcess.start(folder, triton_endpoint)
     async with grpc.aio.insecure_channel(server.address) as channel:
         with pytest.raises(grpc.aio.AioRpcError):
             async for response in MatcherClient(channel).catalogs.UpsertProducts(requests_of(upserts)):
                 answered[response.result.product_id] = response.result.revision
                 if len(answered) == 20:
                     await server.kill()
-    server = await Process.start(folder, triton_endpoint)
+    server = await MatcherProcess.start(folder, triton_endpoint)
     try:
         async with grpc.aio.insecure_channel(server.address) as channel:
             client = MatcherClient(channel)
@@ -346,7 +310,7 @@ async def test_a_second_process_on_the_folder_is_told_who_owns_it(
     client: MatcherClient, tmp_path: Path, triton_endpoint: str
 ) -> None:
     with pytest.raises(AssertionError, match=rf"in use by process {os.getpid()}\b"):
-        await Process.start(tmp_path, triton_endpoint)
+        await MatcherProcess.start(tmp_path, triton_endpoint)
 
 
 async def test_the_service_ends_with_one_line_for_a_setting_that_is_wrong(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ async def endless_upload():
 
 
 @contextlib.asynccontextmanager
-async def connected(servicer: Choosy, interceptors):
+async def connected(servicer: frame_decoder_pb2_grpc.FrameDecoderServiceServicer, interceptors):
     async with (
         scripted("FrameDecoderService", servicer) as (_, address),
         open_channel(address, interceptors=interceptors) as own,
@@ -56,6 +56,31 @@ async def test_a_refusal_in_the_middle_of_an_upload_arrives_whole(interceptors):
             assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
             assert caught.value.reason == "NOT_LIKED"
             assert caught.value.violations[0].field == "config.source"
+
+
+class Content(frame_decoder_pb2_grpc.FrameDecoderServiceServicer):
+    """Has seen enough of a video after so many chunks."""
+
+    def __init__(self) -> None:
+        self.after = 0
+
+    async def DecodeFrames(self, request_iterator, context):
+        chunks = 0
+        async for request in request_iterator:
+            chunks += request.WhichOneof("request") == "chunk"
+            if chunks >= self.after:
+                break
+        yield frame_decoder_pb2.DecodeFramesResponse(summary=frame_decoder_pb2.DecodeSummary(frames_sent=7))
+
+
+@both_ways
+async def test_a_good_end_in_the_middle_of_an_upload_is_no_error(interceptors):
+    servicer = Content()
+    async with connected(servicer, interceptors) as client:
+        for attempt in range(60):
+            servicer.after = attempt % 6
+            upload = client.decode(endless_upload(), frame_decoder_pb2.DecodeFramesConfig())
+            assert [response.summary.frames_sent async for response in upload] == [7]
 
 
 @both_ways

@@ -109,10 +109,11 @@ async def test_a_client_that_sends_nothing_is_cut_off(begun):
 
 
 async def test_an_upload_that_is_given_up_leaves_no_file(tmp_path, open_media):
+    begun = encode(Clip(index_first=False))[:5000]  # one that has to be stored
     async with running_decoder(spool_bytes=10, scratch_dir=tmp_path) as decoder:
 
         async def half():
-            async for message in requests(config(Source(upload=common_pb2.VideoUpload())), [FILM[:5000]]):
+            async for message in requests(config(Source(upload=common_pb2.VideoUpload())), [begun]):
                 yield message
             await asyncio.Event().wait()
 

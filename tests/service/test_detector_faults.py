@@ -188,10 +188,23 @@ async def test_only_a_broken_connection_is_tried_again_and_only_once(triton: Fak
 @pytest.mark.parametrize(
     ("shapes", "said"),
     [
-        (FakeModel((300, 300, 3), CANDIDATES), "input_height is declared as 512, and is 300 on Triton"),
-        (FakeModel((3, 512, 512), CANDIDATES), "must be [height, width, 3], and is [3, 512, 512]"),
-        (FakeModel((512, 512, 3), (84, 8400)), "must be [K, 6] for the layout 'candidates', and is [84, 8400]"),
-        (FakeModel((512, 512, 3), CANDIDATES, input_name="pixels"), "images"),
+        (
+            FakeModel((300, 300, 3), CANDIDATES),
+            "input.height: declared 512, found 300; input.width: declared 512, found 300",
+        ),
+        (FakeModel((3, 512, 512), CANDIDATES), "input.order: declared nhwc, found the shape [-1, 3, 512, 512]"),
+        (
+            FakeModel((512, 512, 3), (84, 8400)),
+            "output.name: the layout and the labels want ['any', 6], found [84, 8400]",
+        ),
+        (
+            FakeModel((512, 512, 3), CANDIDATES, input_name="pixels"),
+            "input.name: declared 'images', Triton has ['pixels']",
+        ),
+        (
+            FakeModel((300, 512, 3), (84, 8400)),
+            "detector_coco/shoppable.toml: input.height: declared 512, found 300; output.name: the layout",
+        ),
     ],
 )
 async def test_model_that_is_not_as_declared_is_not_ready_and_the_difference_is_named(

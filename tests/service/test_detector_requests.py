@@ -1,6 +1,8 @@
 """What the object detector answers to requests that it cannot take; Triton is a stand-in that finds nothing."""
 
+import io
 import math
+import resource
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,6 +10,7 @@ import grpc
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2
+from PIL import Image
 
 from shoppable.v1 import common_pb2
 from shoppable.v1 import object_detector_pb2 as pb
@@ -25,6 +28,7 @@ BAD_PICTURES: dict[str, tuple[common_pb2.Image, str]] = {
     "another format": (common_pb2.Image(data=encoded(PICTURE, "PNG").data, format=JPEG), "readable picture"),
     "a format of the future": (common_pb2.Image(data=b"x", format=99), "known format"),  # type: ignore[arg-type]
     "too few bytes": (common_pb2.Image(data=b"123", format=RGB24, width=2, height=2), "12 bytes, and has 3"),
+    "too many bytes": (common_pb2.Image(data=bytes(13), format=RGB24, width=2, height=2), "12 bytes, and has 13"),
     "0 wide": (common_pb2.Image(data=b"123", format=RGB24, width=0, height=1), "sides of 1..16384"),
     "40,000 wide": (raw(np.zeros((1, 40_000, 3), np.uint8)), "sides of 1..16384"),
     "40,000 high in a file": (encoded(np.zeros((40_000, 1, 3), np.uint8), "PNG"), "sides of 1..16384"),
@@ -63,7 +67,7 @@ def violations(error: grpc.aio.AioRpcError) -> dict[str, str]:
 async def test_every_bad_picture_of_a_batch_is_told_in_one_answer(service: Detector) -> None:
     good = grey(1)
     images = [image for bad, _ in BAD_PICTURES.values() for image in (bad, good)]
-    assert len(images) == 22
+    assert len(images) == 24
 
     told = violations(await refusal(service.detect(*images[:20])))
 
@@ -113,6 +117,68 @@ async def test_unknown_model_is_not_found_in_every_call(service: Detector) -> No
         assert detail(error, error_details_pb2.ErrorInfo).reason == "UNKNOWN_MODEL"
         resource = detail(error, error_details_pb2.ResourceInfo)
         assert (resource.resource_type, resource.resource_name) == ("detection model", "detector_of_gold")
+
+
+async def test_unknown_models_are_named_all_at_once_and_a_version_is_no_part_of_a_name(service: Detector) -> None:
+    error = await refusal(service.detect(grey(1), models=["detector_of_gold", COCO, f"{COCO}/versions/9"]))
+
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert f"no model 'detector_of_gold', '{COCO}/versions/9'; it has" in (error.details() or "")
+
+
+async def test_unknown_models_are_told_with_whatever_else_is_wrong(service: Detector) -> None:
+    bad = {"models": [COCO, "detector_of_gold"], "min_score": 1.5}
+
+    assert set(violations(await refusal(service.detect(grey(1), **bad)))) == {"options.min_score", "options.models[1]"}
+    assert set(violations(await refusal(service.stream([grey(1)], **bad)))) == {"config.min_score", "config.models[1]"}
+
+
+@pytest.mark.parametrize("score", [-0.001, 1.001, math.inf, -math.inf, math.nan])
+async def test_threshold_that_is_no_share_is_refused_in_every_call(service: Detector, score: float) -> None:
+    assert list(violations(await refusal(service.detect(grey(1), min_score=score)))) == ["options.min_score"]
+    assert list(violations(await refusal(service.stream([grey(1)], min_score=score)))) == ["config.min_score"]
+
+
+async def test_lists_without_end_are_refused_without_being_walked(service: Detector) -> None:
+    told = violations(await refusal(service.detect(grey(1), models=[COCO] * 100_000, categories=["?"] * 100_000)))
+
+    assert told["options.models"] == told["options.categories"] == "must be at most 100, and are 100000"
+    assert "drinkware" in told["options.categories[0]"]
+    assert told["options.categories[1]"] == "must be a category of this detector, too"
+
+
+async def test_names_without_end_fit_into_the_answer(service: Detector) -> None:
+    error = await refusal(service.detect(grey(1), models=[str(number) * 10_000 for number in range(100)]))
+
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert "and 90 more" in (error.details() or "")
+    resource_info = detail(error, error_details_pb2.ResourceInfo)
+    assert resource_info.resource_name == "0" * 100
+
+
+async def test_request_beyond_the_limit_is_resource_exhausted_and_the_next_is_served(triton: FakeTriton) -> None:
+    """A JPEG of 50 MB: a small picture with much behind it."""
+    jpeg = encoded(PICTURE, "JPEG").data
+    options = [("grpc.max_send_message_length", -1)]
+    async with triton.serving() as endpoint, detector(endpoint, channel_options=options) as service:
+        error = await refusal(service.detect(common_pb2.Image(data=jpeg + bytes(50 * 2**20))))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert len((await service.detect(common_pb2.Image(data=jpeg))).results) == 1
+
+
+async def test_pictures_of_very_many_pixels_are_refused_before_they_are_decoded(triton: FakeTriton) -> None:
+    """Files of less than a megabyte that would take 243 MB each, and a request may bring 32 of them."""
+    buffer = io.BytesIO()
+    Image.new("L", (9_000, 9_000)).save(buffer, "PNG")
+    bomb = common_pb2.Image(data=buffer.getvalue())
+    assert len(bomb.data) < 2**20
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async with triton.serving() as endpoint, detector(endpoint) as service:
+        told = violations(await refusal(service.detect(*[bomb] * 32)))
+
+    assert len(told) == 32
+    assert "at most 25000000 pixels, and has 9000 x 9000" in told["images[31].data"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # kB
 
 
 async def test_bad_frames_of_a_stream_get_a_status_and_the_stream_goes_on(service: Detector) -> None:

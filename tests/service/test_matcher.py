@@ -367,3 +367,16 @@ async def test_health_follows_the_embedder(imported: Path, triton_endpoint: str)
         for service in ("", "shoppable.v1.ProductMatcherService", "shoppable.v1.ProductCatalogService"):
             answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_who_opts_out_of_offers_gets_none_and_is_told_so(client: MatcherClient, samples: Path) -> None:
+    picture = reference(samples, "mug-teal-1")
+    response = await client.match(picture, picture, offers_opt_out=True, include_embeddings=True)
+    for result in response.results:
+        assert result.withheld == common_pb2.WITHHELD_REASON_OPTED_OUT
+        assert (len(result.products), len(result.embeddings), result.decision) == (0, 0, NO_MATCH)
+    assert len(response.results) == 2
+    # The request is checked as ever.
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.match(picture, offers_opt_out=True, max_products=0)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -154,3 +154,35 @@ async def test_a_triton_that_is_away_from_the_first_frame_on_is_an_error_at_once
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
     assert caught.value.reason == "INFERENCE_UNAVAILABLE"
     assert frames.drawn < FRAMES
+
+
+class Poisoned(object_detector_pb2_grpc.ObjectDetectorServiceServicer):
+    """Can look at all frames but some, at which its inference fails."""
+
+    def __init__(self, poison: set[int]) -> None:
+        self.poison = poison
+        self.tries: list[int] = []
+
+    async def StreamDetectObjects(self, request_iterator, context):
+        async for request in request_iterator:
+            if request.WhichOneof("request") != "frame":
+                yield object_detector_pb2.StreamDetectObjectsResponse(models={"models": [{"name": "m"}]})
+                continue
+            number = request.frame.frame_id
+            response = object_detector_pb2.StreamDetectObjectsResponse(frame={"frame_id": number})
+            if number in self.poison:
+                self.tries.append(number)
+                error = UnavailableError("failed", reason="INFERENCE_UNAVAILABLE", retry_after_s=0.05)
+                response.frame.result.status.CopyFrom(to_status(error))
+            yield response
+
+
+async def test_a_poison_frame_fails_alone_and_holds_nothing_up():
+    servicer = Poisoned({7, 20})
+    # Patience that no test waits for: it is not what ends the tries.
+    async with adapter(servicer, patience_s=3600) as detect:
+        options = Options(common_pb2.FrameSampling())
+        items = [item async for item in detect.detect(Frames(), options)][1:]
+    assert [item.frame.index for item in items] == list(range(FRAMES))
+    assert [item.frame.index for item in items if item.failure] == [7, 20]
+    assert servicer.tries == [7] * 3 + [20] * 3

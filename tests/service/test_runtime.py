@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from shoppable.client import DecoderClient, ShoppableError, open_channel
+from shoppable.runtime import health_probe
 from shoppable.runtime.call import Call, current_request_id, remaining_s
 from shoppable.runtime.call import serving as as_if_in
 from shoppable.runtime.interceptors import outgoing
@@ -161,6 +162,60 @@ async def test_health_begins_with_the_truth_and_follows_it():
         servicer.ready = True
         assert (await asyncio.wait_for(watch.read(), 5)).status == serving_status
         watch.cancel()
+
+
+async def test_probes_have_health_and_nothing_else_on_a_port_of_their_own():
+    async with served(health_port=0) as (servicer, _, server, _):
+        assert server.health_address
+        async with grpc.aio.insecure_channel(server.health_address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            request = health_pb2.HealthCheckRequest()
+            assert (await health.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
+            assert await asyncio.to_thread(health_probe.main, [server.health_address]) == 0
+            servicer.ready = False
+            async with asyncio.timeout(10):
+                while (await health.Check(request)).status == health_pb2.HealthCheckResponse.SERVING:
+                    await asyncio.sleep(0.01)
+            assert await asyncio.to_thread(health_probe.main, [server.health_address]) == 1
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel).ProbeVideo(order("fine"))
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        address = server.health_address
+    assert await asyncio.to_thread(health_probe.main, [address]) == 1
+
+
+async def test_a_draining_process_is_not_serving_and_still_alive():
+    async with served(health_port=0, shutdown_grace_s=10) as (servicer, channel, server, _):
+        call = asyncio.ensure_future(frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel).ProbeVideo(order("wait")))
+        await until(lambda: servicer.waiting == 1)
+        async with grpc.aio.insecure_channel(server.health_address) as probe:
+            health = health_pb2_grpc.HealthStub(probe)
+
+            async def status(name: str) -> int:
+                return (await health.Check(health_pb2.HealthCheckRequest(service=name))).status
+
+            assert [await status(name) for name in ("liveness", "")] == [health_pb2.HealthCheckResponse.SERVING] * 2
+            server.request_stop()
+            async with asyncio.timeout(10):
+                while await status("") == health_pb2.HealthCheckResponse.SERVING:
+                    await asyncio.sleep(0.01)
+            assert await status(NAME) == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await status("liveness") == health_pb2.HealthCheckResponse.SERVING
+        servicer.release.set()
+        await call
+
+
+async def test_an_old_connection_is_replaced_and_its_call_finishes():
+    async with served(max_connection_age_s=0.2) as (servicer, channel, _, _):
+        stub = frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel)
+        call = asyncio.ensure_future(stub.ProbeVideo(order("wait")))
+        await until(lambda: servicer.waiting == 1)
+        async with asyncio.timeout(10):
+            while channel.get_state() is grpc.ChannelConnectivity.READY:
+                await asyncio.sleep(0.05)
+        servicer.release.set()
+        assert await asyncio.wait_for(call, 10) == frame_decoder_pb2.ProbeVideoResponse()
+        await stub.ProbeVideo(order("fine"))
 
 
 async def test_cancelling_a_call_cancels_its_work():
@@ -321,3 +376,11 @@ def test_sigterm_ends_a_process_cleanly(tmp_path: Path):
     assert process.returncode == 0
     assert '"event": "stopped"' in log
     assert "Traceback" not in log
+
+
+async def test_a_call_whose_caller_gave_up_is_cancelled_on_the_server_through_all_interceptors():
+    async with served() as (servicer, _, _, address), open_channel(address, interceptors=outgoing()) as channel:
+        waiting = asyncio.ensure_future(DecoderClient(channel).probe(common_pb2.VideoSource(uri="wait")))
+        await until(lambda: servicer.waiting == 1)
+        waiting.cancel()
+        await until(lambda: servicer.cancelled == 1)

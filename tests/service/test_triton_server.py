@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -168,11 +169,14 @@ async def test_instances_can_be_set_without_touching_the_repository() -> None:
 # --- confinement ---
 
 
-async def test_server_listens_on_the_loopback_address_only(server: TritonServer) -> None:
+async def test_only_the_metrics_can_be_reached_by_others(server: TritonServer) -> None:
+    """Inference, and the interfaces through which Triton was attacked, are behind a socket in a private folder."""
     assert server.server_pid is not None
     addresses = {address for pid in (server.server_pid, *server.stub_pids) for address in _listening_addresses(pid)}
-    ports = {int(server.grpc_endpoint.rpartition(":")[2]), _port_of(server.metrics_endpoint)}
-    assert {port for _, port in addresses} == ports
+    assert {port for _, port in addresses} == {_port_of(server.metrics_endpoint)}
+    socket = Path(server.grpc_endpoint.removeprefix("unix:"))
+    assert socket.is_socket()
+    assert socket.parent.stat().st_mode & 0o077 == 0
     loopback = {"0100007F", "0000000000000000FFFF00000100007F"}  # the second is the first, mapped into IPv6
     assert {host for host, _ in addresses} <= loopback
 
@@ -205,8 +209,7 @@ def _listening_addresses(pid: int) -> set[tuple[str, int]]:
 async def test_closed_calls_are_refused(server: TritonServer) -> None:
     async with triton.InferenceServerClient(server.grpc_endpoint) as client:
         for call in (
-            client.register_system_shared_memory("mine", f"/{_regions(server)[0].name}", 64),
-            client.get_system_shared_memory_status(),
+            client.update_log_settings({"log_verbose_level": 1}),
             client.get_inference_statistics(),
             client.load_model("../../etc"),
         ):
@@ -258,7 +261,9 @@ async def test_server_recovers_when_it_is_killed(victim: TritonServer, changes: 
     old_pid, old_stubs = victim.server_pid, victim.stub_pids
     assert old_pid is not None
     os.kill(old_pid, signal.SIGKILL)
-    assert f"exit status {128 + signal.SIGKILL}" in await _recovery(victim, changes)
+    reason = await _recovery(victim, changes)
+    # The guardian ends its models at once; which of the two is seen first is a matter of milliseconds.
+    assert f"exit status {128 + signal.SIGKILL}" in reason or "process of a model died" in reason
     assert victim.server_pid != old_pid
     assert not any(processes.is_alive(pid) for pid in old_stubs)
 
@@ -319,14 +324,25 @@ async def test_start_fails_with_the_reason_when_a_model_is_broken(tmp_path: Path
         await TritonServer.start(repository=tmp_path / "models", backends=REPOSITORY.parent / "backends")
 
 
-async def test_start_fails_when_the_port_is_taken() -> None:
+async def test_start_fails_when_the_port_of_the_metrics_is_taken() -> None:
     taken = ReservedPort()
     taken._socket.listen()
     try:
         with pytest.raises(OSError, match="in use"):
-            await TritonServer.start(repository=REPOSITORY, port=taken.number)
+            await TritonServer.start(repository=REPOSITORY, metrics_port=taken.number)
     finally:
         taken.release()
+
+
+async def test_start_fails_when_no_socket_fits_into_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("deep" * 25)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with pytest.raises(OSError, match="set TMPDIR"):
+        await TritonServer.start(repository=REPOSITORY)
+    assert not list(deep.iterdir())
 
 
 async def test_stop_leaves_nothing_behind() -> None:

@@ -35,9 +35,10 @@ def packaged_models() -> dict[str, FakeModel]:
 class Detector:
     """A detector under test."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
         self.stub: Any = pb_grpc.ObjectDetectorServiceStub(channel)
         self.channel = channel
+        self.address = address
 
     async def health(self) -> str:
         """Return the service's health, by name."""
@@ -70,7 +71,7 @@ async def detector(
     values: dict[str, Any] = {"port": 0, "health_interval_s": 0.1, "shutdown_grace_s": 0} | settings
     started = serving(DetectorSettings(triton_endpoint=triton_endpoint, **values), build)
     async with started as (_, address), grpc.aio.insecure_channel(address, options=channel_options) as channel:
-        yield Detector(channel)
+        yield Detector(channel, address)
 
 
 def raw(pixels: npt.NDArray[np.uint8]) -> common_pb2.Image:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shoppable.client import box_at
 from shoppable.v1 import common_pb2, orchestrator_pb2, product_matcher_pb2
 
 _SEEN = 0.5  # visible share from which a product is counted as in the picture
@@ -21,9 +22,6 @@ class TrueProduct:
 
     def seconds(self) -> float:
         return len(self.boxes) * self.frame_s
-
-    def seen_at(self, time_s: float) -> bool:
-        return any(abs(time_s - seen) <= self.frame_s / 2 for seen in self.boxes)
 
 
 def read_truth(samples: Path) -> list[TrueProduct]:
@@ -57,17 +55,17 @@ def iou(one: common_pb2.BoundingBox, other: common_pb2.BoundingBox) -> float:
 def object_of(
     product: TrueProduct, objects: Iterable[orchestrator_pb2.ShoppableObject]
 ) -> orchestrator_pb2.ShoppableObject | None:
-    """Return the object that is the product: whose boxes lie on its boxes most often, and in most of its own."""
+    """Return the object that is the product: which lies on it in most frames, and in half of those that show itself."""
 
     def hits(found: orchestrator_pb2.ShoppableObject) -> int:
-        return sum(
-            any(abs(seconds(box.time) - time_s) <= product.frame_s / 2 and iou(box.box, truth) >= _SAME_BOX
-                for time_s, truth in product.boxes.items())
-            for box in found.boxes
-        )  # fmt: skip
+        boxes = ((box_at(found, time_s), truth) for time_s, truth in product.boxes.items())
+        return sum(box is not None and iou(box, truth) >= _SAME_BOX for box, truth in boxes)
 
     best = max(objects, key=hits, default=None)
-    return best if best is not None and hits(best) >= len(best.boxes) / 2 else None
+    if best is None:
+        return None
+    shown_s = sum(seconds(segment.end) - seconds(segment.start) for segment in best.segments)
+    return best if hits(best) * product.frame_s >= shown_s / 2 else None
 
 
 def overlap_in_time(product: TrueProduct, found: orchestrator_pb2.ShoppableObject) -> float:

@@ -22,7 +22,7 @@ def _tensors(tensors: object) -> dict[str, tuple[int, tuple[int, ...]]]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("config_file", ["config.pbtxt", "configs/cpu.pbtxt"])
+@pytest.mark.parametrize("config_file", ["config.pbtxt", "configs/cpu.pbtxt", "configs/gpu-python.pbtxt"])
 def test_config_agrees_with_the_onnx_file(model: str, config_file: str) -> None:
     config = _read(REPOSITORY / model / config_file)
     assert config.name == model
@@ -55,6 +55,20 @@ def test_gpu_config_bounds_its_queue_and_its_engine_covers_every_batch(model: st
     assert accelerator.parameters["trt_profile_min_shapes"] == f"{name}:1x{dims}"
     assert accelerator.parameters["trt_profile_max_shapes"] == f"{name}:{config.max_batch_size}x{dims}"
     assert {warmup.batch_size for warmup in config.model_warmup} == {1, config.max_batch_size}
+    preferred = config.dynamic_batching.preferred_batch_size
+    assert accelerator.parameters["trt_profile_opt_shapes"] == f"{name}:{preferred[0]}x{dims}"
+    assert list(preferred)[-1] == config.max_batch_size
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_both_configurations_for_a_gpu_batch_and_warm_up_alike(model: str) -> None:
+    full = _read(REPOSITORY / model / "config.pbtxt")
+    python = _read(REPOSITORY / model / "configs" / "gpu-python.pbtxt")
+    assert python.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
+    assert python.max_batch_size == full.max_batch_size
+    assert python.dynamic_batching == full.dynamic_batching
+    assert list(python.model_warmup) == list(full.model_warmup)
+    assert python.parameters["images_per_run"].string_value == str(python.max_batch_size)
 
 
 @pytest.mark.parametrize("model", MODELS)

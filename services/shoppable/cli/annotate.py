@@ -189,23 +189,15 @@ async def _prepare_catalog(wishes: _Wishes, matcher: str, *, local: bool, report
     from shoppable.cli import catalog_import
     from shoppable.cli.catalog import raise_for_broken_rows
     from shoppable.cli.console import Reporter
-    from shoppable.client import CatalogClient, ShoppableError, open_channel
-    from shoppable.local import locations
 
     assert isinstance(reporter, Reporter)  # noqa: S101 -- named late, to keep imports light
-    feed = wishes.feed
-    if feed is None and local and wishes.catalog == "sample":
-        async with open_channel(matcher) as channel:
-            try:
-                await CatalogClient(channel).get_catalog("catalogs/sample", timeout_s=10)
-            except ShoppableError as error:
-                if error.code.name != "NOT_FOUND":
-                    raise
-                feed = locations.SAMPLES / "catalog.jsonl"
-                reporter.note("The catalogue 'sample' is not there yet: importing it.")
-    if feed is not None and wishes.catalog is not None:
-        report = await catalog_import.import_with_progress(matcher, feed, catalog=wishes.catalog, reporter=reporter)
+    if wishes.feed is not None and wishes.catalog is not None:
+        report = await catalog_import.import_with_progress(
+            matcher, wishes.feed, catalog=wishes.catalog, reporter=reporter
+        )
         raise_for_broken_rows(report)
+    elif local and wishes.catalog == "sample":
+        raise_for_broken_rows(await catalog_import.import_sample_if_missing(matcher, reporter))
 
 
 def _annotate_options(wishes: _Wishes) -> AnnotateOptions:

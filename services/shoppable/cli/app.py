@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from shoppable import __version__
-from shoppable.cli import annotate, catalog, demo, serve, up
+from shoppable.cli import annotate, catalog, demo, models, serve, up
+from shoppable.cli.doctor.command import doctor
 
 app = typer.Typer(
     name="shoppable",
@@ -26,6 +27,8 @@ app.command("demo")(demo.demo)
 app.command("up")(up.up)
 app.command("annotate")(annotate.annotate)
 app.add_typer(catalog.app, name="catalog")
+app.command("doctor")(doctor)
+app.add_typer(models.app, name="models")
 app.command("serve", context_settings=serve.CONTEXT_SETTINGS, add_help_option=False)(serve.serve)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import grpc
+
 from shoppable.cli import feeds
 from shoppable.cli.console import Reporter
 from shoppable.cli.failures import CommandError
 from shoppable.cli.importing import ImportReport, import_feed
 from shoppable.client import CatalogClient, ShoppableError, open_channel
+from shoppable.local import locations
 
 
 async def import_with_progress(
@@ -54,3 +57,18 @@ async def import_with_progress(
     )
     reporter.done(text, seconds=time.monotonic() - begun_s)
     return report
+
+
+async def import_sample_if_missing(matcher: str, reporter: Reporter) -> ImportReport:
+    """Import the sample catalogue, as `sample`, if the matcher does not have it; return what became of it."""
+    async with open_channel(matcher) as channel:
+        try:
+            await CatalogClient(channel).get_catalog("catalogs/sample", timeout_s=10)
+        except ShoppableError as error:
+            if error.code is not grpc.StatusCode.NOT_FOUND:
+                raise
+        else:
+            return ImportReport()
+    reporter.note("The catalogue 'sample' is not there yet: importing it.")
+    feed = locations.SAMPLES / "catalog.jsonl"
+    return await import_with_progress(matcher, feed, catalog="sample", reporter=reporter)

@@ -8,9 +8,7 @@ Proxies of the environment are not used: behind one, the address could not be ch
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +16,8 @@ from typing import Self
 from urllib.parse import urljoin, urlsplit
 
 import httpx
+
+from shoppable.runtime.addresses import is_public
 
 MAX_IMAGE_BYTES = 8 * 2**20
 _TIMEOUT_S = 20.0
@@ -181,28 +181,6 @@ async def _read_response(response: httpx.Response) -> tuple[str | None, bytes]:
         if len(data) > MAX_IMAGE_BYTES:
             raise ImageError(f"is larger than {MAX_IMAGE_BYTES // 2**20} MiB")
     return None, bytes(data)
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open internet; also looks into IPv6 addresses that hide an IPv4 one."""
-    try:
-        parsed = ipaddress.ip_address(address.split("%")[0])
-    except ValueError:
-        return False
-    if isinstance(parsed, ipaddress.IPv6Address):
-        hidden: Sequence[ipaddress.IPv4Address | None] = (
-            parsed.ipv4_mapped,
-            parsed.sixtofour,
-            parsed.teredo[1] if parsed.teredo else None,
-            # RFC 6052: what translators between the two make of an IPv4 address.
-            ipaddress.IPv4Address(parsed.packed[-4:]) if parsed in _TRANSLATED else None,
-        )
-        if any(inner is not None and not is_public(str(inner)) for inner in hidden):
-            return False
-    return parsed.is_global and not parsed.is_multicast
-
-
-_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def is_picture(data: bytes) -> bool:

@@ -57,3 +57,8 @@ class DetectorClient:
         request = object_detector_pb2.GetDetectionModelRequest(name=name)
         with translated():
             return (await self._stub.GetDetectionModel(request, timeout=timeout_s)).model
+
+    async def list_categories(self, *, timeout_s: float | None = None) -> object_detector_pb2.ListCategoriesResponse:
+        """List the categories of the detector's taxonomy."""
+        with translated():
+            return await self._stub.ListCategories(object_detector_pb2.ListCategoriesRequest(), timeout=timeout_s)

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import grpc
 from google.rpc import error_details_pb2 as details_pb2
@@ -48,14 +49,15 @@ class ShoppableError(Exception):
         return error
 
     @classmethod
-    def from_rpc(cls, error: grpc.aio.AioRpcError) -> "ShoppableError":
-        """Read gRPC's error."""
+    def from_rpc(cls, error: grpc.RpcError) -> "ShoppableError":
+        """Read gRPC's error, of either stack: both have what is read of a call."""
+        call = cast("grpc.Call", error)
         try:
-            status = rpc_status.from_call(error)  # type: ignore[arg-type]  # has all that is read from a call
+            status = rpc_status.from_call(call)
         except ValueError:  # the details disagree with the code: not ours
             status = None
         if status is None:
-            return cls(error.code(), error.details() or error.code().name.replace("_", " ").lower())
+            return cls(call.code(), call.details() or call.code().name.replace("_", " ").lower())
         return cls.from_status(status)
 
     def _read(self, detail: object) -> None:
@@ -78,5 +80,5 @@ def translated() -> Iterator[None]:
     """Turn gRPC's errors into ShoppableError."""
     try:
         yield
-    except grpc.aio.AioRpcError as error:
+    except grpc.RpcError as error:
         raise ShoppableError.from_rpc(error) from error

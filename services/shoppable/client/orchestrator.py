@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import grpc
 
-from shoppable.client.errors import translated
+from shoppable.client.errors import ShoppableError, translated
 from shoppable.client.sources import Source, chunks, describe
 from shoppable.client.streams import call_stream
 from shoppable.v1 import common_pb2, orchestrator_pb2, orchestrator_pb2_grpc
@@ -44,3 +44,26 @@ class OrchestratorClient:
                 yield orchestrator_pb2.StreamAnnotateVideoRequest(chunk=chunk)
 
         return call_stream(self._stub.StreamAnnotateVideo, requests(), timeout_s=timeout_s)
+
+    async def plan(
+        self,
+        source: Source | common_pb2.VideoSource,
+        options: orchestrator_pb2.AnnotateOptions | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> orchestrator_pb2.AnnotatePlan:
+        """Say what annotating would do, and all that is wrong with the request. Nothing is uploaded."""
+        described = source if isinstance(source, common_pb2.VideoSource) else describe(source)
+        config = orchestrator_pb2.AnnotateConfig(source=described, options=options, validate_only=True)
+        requests = iter([orchestrator_pb2.StreamAnnotateVideoRequest(config=config)])
+        with translated():
+            async for response in self._stub.StreamAnnotateVideo(requests, timeout=timeout_s):
+                return response.plan
+        raise ShoppableError(grpc.StatusCode.INTERNAL, "the orchestrator answered without a plan")
+
+    async def rematch(
+        self, request: orchestrator_pb2.RematchProductsRequest, *, timeout_s: float | None = None
+    ) -> orchestrator_pb2.RematchProductsResponse:
+        """Find the products of objects of an earlier answer again."""
+        with translated():
+            return await self._stub.RematchProducts(request, timeout=timeout_s)

@@ -1,7 +1,7 @@
 """Video sources: a path or bytes of this process become an upload, a URI goes as it is."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from pathlib import Path
 
 from shoppable.v1 import common_pb2
@@ -11,7 +11,7 @@ CHUNK_BYTES = 256 * 1024
 Source = Path | str | AsyncIterable[bytes]
 
 
-def describe(source: Source) -> common_pb2.VideoSource:
+def describe(source: Source | Iterable[bytes]) -> common_pb2.VideoSource:
     """Return the message for a source.
 
     Raises:

@@ -34,7 +34,7 @@ async def call_stream(
     """
     source = _Source(requests)
     call = method(source.guarded(), timeout=timeout_s)
-    ending: asyncio.Future[grpc.aio.AioRpcError] = asyncio.get_running_loop().create_future()
+    ending: asyncio.Future[grpc.aio.AioRpcError | None] = asyncio.get_running_loop().create_future()
     call.add_done_callback(lambda ended: _keep(ended, ending))
     try:
         with translated():
@@ -44,7 +44,9 @@ async def call_stream(
             except grpc.aio.AioRpcError as error:
                 if not _is_overwritten(error.code(), error.details()):
                     raise
-                raise await _true_ending(ending) from error
+                failure = await _true_ending(ending)
+                if failure is not None:
+                    raise failure from error
     except asyncio.CancelledError:
         # gRPC cancels a call whose requests fail, and says no more.
         if source.failure:
@@ -70,17 +72,21 @@ class _Source:
             raise
 
 
-async def _true_ending(ending: asyncio.Future[grpc.aio.AioRpcError]) -> Exception:
+async def _true_ending(ending: asyncio.Future[grpc.aio.AioRpcError | None]) -> Exception | None:
+    """Return what the call failed with; None if it did not: the server needed no more requests."""
     try:
         return await asyncio.wait_for(ending, _STATUS_LIMIT_S)
     except TimeoutError:
         return ShoppableError(grpc.StatusCode.UNAVAILABLE, "the call broke while a request was being sent")
 
 
-def _keep(call: Any, ending: asyncio.Future[grpc.aio.AioRpcError]) -> None:
+def _keep(call: Any, ending: asyncio.Future[grpc.aio.AioRpcError | None]) -> None:
     """Keep the status that a call has just got, unless it is the one that overwrites or one is kept already."""
     code, details = _at_once(call.code()), _at_once(call.details())
-    if ending.done() or code is None or code is grpc.StatusCode.OK or _is_overwritten(code, details):
+    if ending.done() or code is None or _is_overwritten(code, details):
+        return
+    if code is grpc.StatusCode.OK:
+        ending.set_result(None)
         return
     initial, trailing = _at_once(call.initial_metadata()), _at_once(call.trailing_metadata())
     ending.set_result(

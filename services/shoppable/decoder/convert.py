@@ -13,6 +13,7 @@ from shoppable.decoder.domain import (
     Event,
     InlineSource,
     MediaKind,
+    Moments,
     Order,
     SampledFrame,
     Source,
@@ -22,8 +23,8 @@ from shoppable.decoder.domain import (
     VideoFacts,
 )
 from shoppable.decoder.errors import IdleError
-from shoppable.decoder.inputs import path_of_uri
 from shoppable.decoder.orders import read_order
+from shoppable.decoder.uris import read_uri
 from shoppable.runtime.errors import InvalidRequestError, Violation
 from shoppable.runtime.validation import Violations
 from shoppable.v1 import common_pb2, frame_decoder_pb2
@@ -43,10 +44,11 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class SourceLimits:
-    """How large a video may be, by the way it comes."""
+    """How a video may come, and how large it may be by the way it comes."""
 
     max_inline_bytes: int
     max_upload_bytes: int
+    schemes: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def read_opening(config: frame_decoder_pb2.DecodeFramesConfig, limits: SourceLim
     violations = Violations()
     source = _read_source(config.source, _SOURCE, violations, limits)
     order = read_order(config, violations)
+    if isinstance(source, UploadSource) and source.live:
+        _check_live(order, violations)
     violations.raise_if_any()
     assert source is not None  # noqa: S101  # for the type checker: or it was a violation
     return Opening(source, order)
@@ -197,7 +201,7 @@ def _read_source(
     match message.WhichOneof("source"):
         case "uri":
             try:
-                return UriSource(message.uri, path_of_uri(message.uri))
+                return UriSource(message.uri, read_uri(message.uri, limits.schemes))
             except ValueError as error:
                 violations.add(f"{field}.uri", str(error))
         case "inline_bytes":
@@ -215,9 +219,18 @@ def _read_source(
 
 def _read_upload(
     message: common_pb2.VideoUpload, field: str, violations: Violations, limits: SourceLimits
-) -> UploadSource | None:
+) -> UploadSource:
     if not message.HasField("total_bytes"):
-        return UploadSource(None)
+        return UploadSource(None, live=message.live)
     size, most = message.total_bytes, limits.max_upload_bytes
-    fits = f"must be in 1..{most}, the limit upload_bytes, and is {size}"
-    return UploadSource(size) if violations.check(1 <= size <= most, f"{field}.upload.total_bytes", fits) else None
+    field = f"{field}.upload.total_bytes"
+    violations.check(not message.live, field, "must not be set if the upload is live")
+    violations.check(1 <= size <= most, field, f"must be in 1..{most}, the limit upload_bytes, and is {size}")
+    return UploadSource(size, live=message.live)
+
+
+def _check_live(order: Order, violations: Violations) -> None:
+    """Nothing of a live upload is kept, so one can go neither back nor, without reading, ahead."""
+    violations.check(order.start_ns == 0, "config.start_time", "must not be set if the upload is live")
+    by_time = isinstance(order.sampling, Moments)
+    violations.check(not by_time, "config.sampling.timestamps", "must not be set if the upload is live")

@@ -69,11 +69,51 @@ class Order:
 
 
 @dataclass(frozen=True)
-class UriSource:
+class FilePath:
     """A file of the decoder's host."""
 
-    uri: str
     path: str  # absolute; not yet held against the roots
+
+
+@dataclass(frozen=True)
+class WebAddress:
+    """What a web server has. Neither its host nor its port are held against anything yet."""
+
+    scheme: str  # https or http
+    host: str  # a name in lower case, or an address without brackets
+    port: int
+    target: str  # path and query, encoded
+
+    @property
+    def authority(self) -> str:
+        """Return host and port as a URL and the header Host have them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        usual = (self.scheme, self.port) in {("https", 443), ("http", 80)}
+        return host if usual else f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Return it as text."""
+        return f"{self.scheme}://{self.authority}{self.target}"
+
+
+@dataclass(frozen=True)
+class S3Object:
+    """An object in a bucket, which is not yet held against the allowed ones."""
+
+    bucket: str
+    key: str
+
+
+Place: TypeAlias = FilePath | WebAddress | S3Object
+
+
+@dataclass(frozen=True)
+class UriSource:
+    """What a URI names."""
+
+    uri: str
+    place: Place
 
 
 @dataclass(frozen=True)
@@ -88,6 +128,7 @@ class UploadSource:
     """A file whose bytes follow."""
 
     total_bytes: int | None
+    live: bool = False  # may never end
 
 
 Source: TypeAlias = UriSource | InlineSource | UploadSource
@@ -129,7 +170,7 @@ class VideoFacts:
     interlaced: bool
     stream_index: int  # of the chosen stream in `streams`
     streams: tuple[StreamFacts, ...]
-    size_bytes: int
+    size_bytes: int | None  # None: not known, for more is to come
 
 
 @dataclass(frozen=True)

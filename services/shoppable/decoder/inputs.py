@@ -1,4 +1,4 @@
-"""Finds the bytes of a video: files under the allowed roots, and uploads.
+"""Files that are open for reading, and how those under the allowed roots are opened.
 
 A file is opened step by step from its root, no step through a symbolic link, so that nobody can exchange a folder
 between the check and the opening. Nothing but plain files is opened: no device, pipe, socket or folder.
@@ -9,65 +9,51 @@ import errno
 import io
 import os
 import stat
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NoReturn, Self
-from urllib.parse import unquote_to_bytes, urlsplit
+from typing import BinaryIO, Self
 
-from shoppable.decoder.errors import SIZE_LIMIT, RefusedVideoError
+from shoppable.decoder.errors import RefusedVideoError, oversize
 from shoppable.runtime.errors import NotFoundError, PermissionDeniedError, UnavailableError
 
-MAX_URI_CHARACTERS = 8192
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A file that is open for reading, and its size. As a context manager it closes the file."""
+    """A file that is open for reading. As a context manager it closes the file.
+
+    One thread at a time reads it, and waits where its bytes are not here yet. Besides OSError its calls may raise
+    ServiceError and StoppedError.
+    """
 
     file: BinaryIO
-    size_bytes: int
+    size_bytes: int | None  # None: not known yet
+    # If not, FFmpeg must not seek: the file is read once, while it arrives. It can still be rewound while little has
+    # been read, and sought to its end, which waits for that.
+    seekable: bool = True
+    release: Callable[[], None] | None = None  # what else is closed with it
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close it, and what belongs to it; safe to repeat."""
+        try:
+            self.file.close()
+        finally:
+            if self.release is not None:
+                self.release()
 
 
 def in_memory(data: bytes) -> OpenFile:
     """Return bytes as a file."""
     return OpenFile(file=io.BytesIO(data), size_bytes=len(data))
-
-
-def path_of_uri(uri: str) -> str:
-    """Return the absolute path that a file URI names.
-
-    Raises:
-        ValueError: It is none; the text says what it must be.
-    """
-    if len(uri) > MAX_URI_CHARACTERS:
-        raise ValueError(f"must have at most {MAX_URI_CHARACTERS} characters")
-    # urlsplit drops some of these without a word, and what is checked must be what is opened.
-    if any(character <= " " or character == "\x7f" for character in uri):
-        raise ValueError("must be a URI: encode spaces and control characters as %20 and the like")
-    try:
-        parts = urlsplit(uri)
-    except ValueError as error:
-        raise ValueError("must be a URI such as file:///absolute/path") from error
-    if parts.scheme != "file":
-        raise ValueError("must be a file:// URI: this decoder reads no other scheme")
-    if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
-        raise ValueError("must name an absolute path of the decoder's host, as file:///absolute/path")
-    if "?" in uri or "#" in uri:
-        raise ValueError("must have no query and no fragment: encode ? and # as %3F and %23")
-    path = unquote_to_bytes(parts.path)
-    if b"\0" in path:
-        raise ValueError("must not have a zero byte")
-    return os.fsdecode(path)
 
 
 class FileRoots:
@@ -128,13 +114,7 @@ class FileRoots:
 
     def _require_size(self, size: int, field: str) -> None:
         if size > self._max_bytes:
-            raise RefusedVideoError(
-                field,
-                f"must name a file of at most {self._max_bytes} bytes, and its has {size}",
-                reason=SIZE_LIMIT,
-                limit=self._max_bytes,
-                value=size,
-            )
+            raise oversize(field, limit=self._max_bytes, value=size)
 
 
 def _is_below(path: str, root: str) -> bool:
@@ -152,62 +132,3 @@ def _require_plain(found: os.stat_result, field: str) -> None:
         raise _outside()
     if not stat.S_ISREG(found.st_mode):
         raise RefusedVideoError(field, "must be a plain file", reason="NOT_A_FILE")
-
-
-class Upload:
-    """Collects the chunks of a file: in memory while it is small, then in a temporary file without a name."""
-
-    def __init__(
-        self, *, field: str, total_bytes: int | None, max_bytes: int, spool_bytes: int, scratch_dir: Path | None
-    ) -> None:
-        self._field = field
-        self._total = total_bytes
-        self._max = max_bytes
-        self._size = 0
-        folder = None if scratch_dir is None else str(scratch_dir)
-        self._file = tempfile.SpooledTemporaryFile(max_size=spool_bytes, dir=folder)  # noqa: SIM115  # see close()
-
-    def append(self, chunk: bytes) -> None:
-        """Add the next bytes. Blocking.
-
-        Raises:
-            RefusedVideoError: The file is too large, or larger than was said.
-            UnavailableError: The disk is full or broken.
-        """
-        self._size += len(chunk)
-        if self._total is not None and self._size > self._total:
-            self._refuse_size()
-        if self._size > self._max:
-            raise RefusedVideoError(
-                "chunk",
-                f"the file must have at most {self._max} bytes",
-                reason=SIZE_LIMIT,
-                limit=self._max,
-                value=self._size,
-            )
-        try:
-            self._file.write(chunk)
-        except OSError as error:
-            raise UnavailableError("the upload cannot be stored now", reason="SCRATCH_FAILED") from error
-
-    def finish(self) -> OpenFile:
-        """Return the whole file.
-
-        Raises:
-            RefusedVideoError: It is smaller than was said.
-        """
-        if self._total is not None and self._size != self._total:
-            self._refuse_size()
-        self._file.seek(0)
-        return OpenFile(file=self._file, size_bytes=self._size)  # type: ignore[arg-type]  # reads and seeks like one
-
-    def close(self) -> None:
-        """Drop the file; safe to repeat."""
-        self._file.close()
-
-    def _refuse_size(self) -> NoReturn:
-        raise RefusedVideoError(
-            f"{self._field}.upload.total_bytes",
-            f"must be the size of the file: {self._total} were announced, and {self._size} came",
-            reason="SIZE_MISMATCH",
-        )

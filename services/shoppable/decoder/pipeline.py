@@ -4,27 +4,19 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 from shoppable.decoder.adapters.opening import Guards
-from shoppable.decoder.domain import Event, InlineSource, Order, Source, UploadSource, UriSource, VideoFacts
+from shoppable.decoder.domain import Event, InlineSource, Moments, Order, Source, UploadSource, UriSource, VideoFacts
 from shoppable.decoder.errors import BusyError
-from shoppable.decoder.inputs import FileRoots, OpenFile, Upload, in_memory
+from shoppable.decoder.sources import Sources
+from shoppable.decoder.uploads import Upload, UploadLimits
+from shoppable.decoder.workers.distant_reading import Opener
 from shoppable.decoder.workers.fleet import Fleet
 from shoppable.decoder.workers.protocol import Job, Limits
 from shoppable.decoder.workers.session import Session, open_session
 from shoppable.decoder.workers.slots import slots_for
 from shoppable.runtime.errors import InvalidRequestError, Violation
-
-
-@dataclass(frozen=True)
-class UploadLimits:
-    """How much is taken, and where it is kept."""
-
-    max_bytes: int
-    spool_bytes: int
-    scratch_dir: Path | None
 
 
 class DecoderPipeline:
@@ -33,8 +25,9 @@ class DecoderPipeline:
     def __init__(
         self,
         *,
-        roots: FileRoots,
+        sources: Sources,
         guards: Guards,
+        live_guards: Guards,
         limits: Limits,
         uploads: UploadLimits,
         max_streams: int,
@@ -42,9 +35,22 @@ class DecoderPipeline:
         fleet: Fleet,
         readers: Executor,
     ) -> None:
-        """`readers` are threads that read for workers what these cannot: as many as `max_streams`."""
-        self._roots = roots
+        """Create it on the event loop.
+
+        Args:
+            sources: What is opened.
+            guards: The limits of a video.
+            live_guards: The limits of one that may never end.
+            limits: What the kernel holds each worker to.
+            uploads: The limits of uploads.
+            max_streams: Videos at a time.
+            frames_ahead: Frames that wait for their reader.
+            fleet: Has the workers.
+            readers: Threads that open and read for workers: as many as videos, since some wait for their bytes.
+        """
+        self._sources = sources
         self._guards = guards
+        self._live_guards = live_guards
         self._limits = limits
         self._uploads = uploads
         self._max_streams = max_streams
@@ -60,9 +66,9 @@ class DecoderPipeline:
             ServiceError: See `DecodeFrames` in the contract; `field` is the path of the source in the request.
         """
         with self._slot():
-            opened = await self._open(source, field)
+            opener = partial(self._sources.open, source, field=field, seeks=False)
             job = Job("probe", self._guards, self._limits)
-            async with open_session(self._fleet, opened, job, field=field, readers=self._readers) as session:
+            async with open_session(self._fleet, opener, job, field=field, readers=self._readers) as session:
                 facts = await anext(session)
         assert isinstance(facts, VideoFacts)  # noqa: S101  # for the type checker: nothing else comes first
         return facts
@@ -83,19 +89,21 @@ class DecoderPipeline:
         """
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(self._slot())
+            opener: Opener
+            seeks = order.start_ns > 0 or isinstance(order.sampling, Moments)
             if isinstance(source, UploadSource):
-                upload = self._new_upload(source, field)
+                upload = self._new_upload(source, field, seeks=seeks)
                 stack.callback(upload.close)
-                async for chunk in chunks:
-                    await asyncio.to_thread(upload.append, chunk)
-                opened = upload.finish()
+                stack.callback(asyncio.create_task(upload.fill(chunks)).cancel)
+                opener = upload.open
             else:
-                opened = await self._open(source, field)
+                opener = partial(self._sources.open, source, field=field, seeks=seeks)
+            guards = self._live_guards if isinstance(source, UploadSource) and source.live else self._guards
             # One slot more than may wait: a picture is looked at where it lies.
-            slots = slots_for(order, max_pixels=self._guards.max_pixels, count=self._frames_ahead + 1)
-            job = Job("decode", self._guards, self._limits, order=order, slots=slots)
+            slots = slots_for(order, max_pixels=guards.max_pixels, count=self._frames_ahead + 1)
+            job = Job("decode", guards, self._limits, order=order, slots=slots)
             session = await stack.enter_async_context(
-                open_session(self._fleet, opened, job, field=field, readers=self._readers)
+                open_session(self._fleet, opener, job, field=field, readers=self._readers)
             )
             if not isinstance(source, UploadSource):
                 stack.callback(asyncio.create_task(_refuse_chunks(chunks, session)).cancel)
@@ -112,20 +120,15 @@ class DecoderPipeline:
         finally:
             self._in_work -= 1
 
-    def _new_upload(self, source: UploadSource, field: str) -> Upload:
-        limits = self._uploads
+    def _new_upload(self, source: UploadSource, field: str, *, seeks: bool) -> Upload:
         return Upload(
-            field=field,
+            self._uploads,
+            asyncio.get_running_loop(),
             total_bytes=source.total_bytes,
-            max_bytes=limits.max_bytes,
-            spool_bytes=limits.spool_bytes,
-            scratch_dir=limits.scratch_dir,
+            total_field=f"{field}.upload.total_bytes",
+            seekable=seeks,
+            live=source.live,
         )
-
-    async def _open(self, source: UriSource | InlineSource, field: str) -> OpenFile:
-        if isinstance(source, InlineSource):
-            return in_memory(source.data)
-        return await asyncio.to_thread(self._roots.open, source.path, uri=source.uri, field=f"{field}.uri")
 
 
 async def _refuse_chunks(chunks: AsyncIterator[bytes], session: Session) -> None:

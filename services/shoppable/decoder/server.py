@@ -1,18 +1,20 @@
 """What is wired to what in a decoder."""
 
 import contextlib
+import dataclasses
+import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 from shoppable.decoder import wire
 from shoppable.decoder.adapters.opening import Guards
+from shoppable.decoder.allowed_sources import new_sources, schemes_of
 from shoppable.decoder.convert import SourceLimits
 from shoppable.decoder.domain import NS_PER_S
-from shoppable.decoder.inputs import FileRoots
-from shoppable.decoder.pipeline import DecoderPipeline, UploadLimits
+from shoppable.decoder.pipeline import DecoderPipeline
 from shoppable.decoder.servicer import FrameDecoderServicer
 from shoppable.decoder.settings import DecoderSettings
+from shoppable.decoder.uploads import UploadLimits
 from shoppable.decoder.workers.devices import find_device
 from shoppable.decoder.workers.fleet import Fleet
 from shoppable.decoder.workers.protocol import Limits
@@ -33,18 +35,24 @@ async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
         decode_threads=settings.decode_threads,
     )
     limits = Limits(memory_bytes=settings.max_video_memory_bytes)
-    # Threads begin only where a file must be read for a worker.
+    uploads = UploadLimits(
+        max_bytes=settings.max_upload_bytes,
+        spool_bytes=settings.spool_bytes,
+        scratch_dir=settings.scratch_dir,
+        window_bytes=settings.upload_window_bytes,
+    )
+    # Threads begin only where they are needed.
     with ThreadPoolExecutor(settings.max_streams, thread_name_prefix="read") as readers:
         async with Fleet() as fleet:
+            guards = dataclasses.replace(guards, device=await find_device(settings.hardware, fleet, guards, limits))
             pipeline = DecoderPipeline(
-                roots=FileRoots(settings.file_roots, max_bytes=settings.max_file_bytes),
-                guards=replace(guards, device=await find_device(settings.hardware, fleet, guards, limits)),
-                limits=limits,
-                uploads=UploadLimits(
-                    max_bytes=settings.max_upload_bytes,
-                    spool_bytes=settings.spool_bytes,
-                    scratch_dir=settings.scratch_dir,
+                sources=new_sources(settings, uploads),
+                guards=guards,
+                live_guards=dataclasses.replace(
+                    guards, max_duration_ns=int(settings.max_live_s * NS_PER_S), max_frames=sys.maxsize
                 ),
+                limits=limits,
+                uploads=uploads,
                 max_streams=settings.max_streams,
                 frames_ahead=settings.frames_ahead,
                 fleet=fleet,
@@ -52,7 +60,7 @@ async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
             )
             servicer = FrameDecoderServicer(
                 pipeline,
-                SourceLimits(settings.max_inline_bytes, settings.max_upload_bytes),
+                SourceLimits(settings.max_inline_bytes, settings.max_upload_bytes, schemes_of(settings)),
                 upload_idle_s=settings.upload_idle_s,
                 reader_idle_s=settings.reader_idle_s,
             )
@@ -71,6 +79,7 @@ async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
                     Limit("video_frames", settings.max_frames, "frames"),
                     Limit("frame_pixels", settings.max_pixels, "pixels"),
                     Limit("video_seconds", int(settings.max_duration_s), "seconds"),
+                    Limit("live_seconds", int(settings.max_live_s), "seconds"),
                     Limit("video_memory_bytes", settings.max_video_memory_bytes, "bytes"),
                     Limit("concurrent_streams", settings.max_streams, "calls"),
                 ],

@@ -1,8 +1,10 @@
 """What is looked for and what is found, in the detector's own terms."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from shoppable.detector.apparel import Region
 from shoppable.detector.boxes import Boxes, Floats, Indices, Mask
 
 DEFAULT_MAX_DETECTIONS = 100
@@ -31,6 +33,15 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True)
+class Derivation:
+    """What a detection was derived from."""
+
+    region: Region
+    label: str
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Detection:
     """One thing in one picture."""
 
@@ -40,6 +51,8 @@ class Detection:
     box: tuple[float, float, float, float]  # left, top, right, bottom as shares of the picture
     score: float  # 0..1; of this model only: scores of different models are on different scales
     model: str
+    kind: str = ""  # as the taxonomy says
+    derivation: Derivation | None = None  # None: a model saw it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +61,11 @@ class DetectionOptions:
 
     models: tuple[str, ...] = ()  # empty: all
     min_score: float | None = None  # None: each model's own
-    categories: frozenset[str] = field(default_factory=frozenset)  # empty: all
+    categories: frozenset[str] = field(default_factory=frozenset)  # with all that are a part of them; empty: all
     include_not_for_sale: bool = False
     max_detections: int = DEFAULT_MAX_DETECTIONS
+    derive_apparel_regions: bool = False
+    model_versions: Mapping[str, str] = field(default_factory=dict)  # by model; those not named: the newest
 
     def wants(self, category: str, *, for_sale: bool) -> bool:
         """Whether things of this category are to be returned."""

@@ -1,16 +1,34 @@
 """What can be wrong with the files that an operator gives to the detector."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 
-class ConfigurationError(RuntimeError):
-    """A file of the detector's configuration cannot be used: the server does not start.
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing that is wrong with a file.
 
-    The text names the file and the field, or the line and column where the file is no TOML.
+    Attributes:
+        path: The file.
+        field: The field's path in it; empty if the file as a whole is wrong.
+        problem: What is wrong, in words.
     """
 
-    def __init__(self, path: Path, field: str, problem: str) -> None:
-        super().__init__(f"{path}: {field}: {problem}" if field else f"{path}: {problem}")
-        self.path = path
-        self.field = field
-        self.problem = problem
+    path: Path
+    field: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.field}: {self.problem}" if self.field else f"{self.path}: {self.problem}"
+
+
+class ConfigurationError(RuntimeError):
+    """Files of the detector's configuration cannot be used: the server does not start.
+
+    The text names file and field of each mistake, or the line and column where a file is no TOML.
+    """
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        super().__init__("; ".join(map(str, mistakes)))
+        self.mistakes = tuple(mistakes)

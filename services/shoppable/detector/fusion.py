@@ -9,7 +9,8 @@ decides which of two boxes around the same thing is returned, never whether the 
 has done that.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ from shoppable.detector.boxes import Boxes, overlaps
 from shoppable.detector.detections import Candidates, Detection, DetectionOptions
 from shoppable.detector.suppression import keep_best
 from shoppable.detector.taxonomy import Sort
+
+# All that was found, best score first, to the same and what is derived from it, in any order.
+Derive = Callable[[Sequence[Detection]], Sequence[Detection]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +34,16 @@ class Findings:
     found: Candidates
 
 
-def fuse(findings: Sequence[Findings], options: DetectionOptions, *, iou: float) -> tuple[Detection, ...]:
+def fuse(
+    findings: Sequence[Findings], options: DetectionOptions, *, iou: float, derive: Derive | None = None
+) -> tuple[Detection, ...]:
     """Fuse the models' findings and return what the caller wants of them, best score first.
 
     Args:
         findings: One for each model that was asked, in the order of asking.
         options: What the caller wants.
         iou: Highest intersection over union, 0..1, at which two things of one kind are two.
+        derive: Adds to all that was found, for sale or not, what follows from it.
     """
     every = [(one.model, one.sorts[index]) for one in findings for index in one.found.classes]
     boxes = np.concatenate([one.found.boxes for one in findings])
@@ -44,16 +51,16 @@ def fuse(findings: Sequence[Findings], options: DetectionOptions, *, iou: float)
     kinds = np.array([sort.kind for _, sort in every], np.str_)
     labels = np.array([f"{model}\0{sort.label}" for model, sort in every], np.str_)
     rivals = (kinds[:, None] == kinds[None, :]) & (labels[:, None] != labels[None, :]) & (overlaps(boxes, boxes) > iou)
-    kept = [
-        index
-        for index in keep_best(scores, rivals)
-        if options.wants(every[index][1].category, for_sale=every[index][1].for_sale)
-    ]
-    chosen = kept[: options.max_detections]
-    return tuple(_detection(every[index], boxes[index], scores[index]) for index in chosen)
+    found: Sequence[Detection] = [_detection(every[at], boxes[at], scores[at]) for at in keep_best(scores, rivals)]
+    if derive is not None:
+        found = sorted(derive(found), key=lambda detection: -detection.score)
+    chosen = (one for one in found if options.wants(one.category, for_sale=one.for_sale))
+    return tuple(itertools.islice(chosen, options.max_detections))
 
 
 def _detection(found: tuple[str, Sort], box: Boxes, score: np.floating[Any]) -> Detection:
     model, sort = found
     left, top, right, bottom = box.tolist()
-    return Detection(sort.label, sort.category, sort.for_sale, (left, top, right, bottom), float(score), model)
+    return Detection(
+        sort.label, sort.category, sort.for_sale, (left, top, right, bottom), float(score), model, sort.kind
+    )

@@ -1,7 +1,7 @@
 """Fits a picture of any shape into a model's input, and takes the model's boxes back to the picture.
 
-The picture keeps its aspect, lies in the middle, and the rest is black, as the models were trained
-(deploy/triton/README.md). Pixels are uint8 [height, width, 3], RGB.
+The picture keeps its aspect, or is stretched; where it lies and what fills the rest is as the model was trained
+(`manifest.InputSpec`). Pixels are uint8 [height, width, 3], RGB.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from shoppable.detector.boxes import Boxes, Mask
+from shoppable.detector.manifest import InputSpec
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -36,27 +37,42 @@ class Letterbox:
     top: int
     width: int
     height: int
+    # Grey of the rest, 0..255.
+    padding: int = 0
 
     @classmethod
-    def fit(cls, picture_width: int, picture_height: int, *, input_width: int, input_height: int) -> Self:
+    def fit(
+        cls,
+        picture_width: int,
+        picture_height: int,
+        *,
+        input_width: int,
+        input_height: int,
+        form: InputSpec = InputSpec(),  # noqa: B008 -- immutable
+    ) -> Self:
         """Place a picture in an input; all sizes are at least 1. Neither side of the picture becomes 0."""
-        scale = min(input_width / picture_width, input_height / picture_height)
-        width = min(max(round(picture_width * scale), 1), input_width)
-        height = min(max(round(picture_height * scale), 1), input_height)
+        if form.fit == "stretch":
+            width, height = input_width, input_height
+        else:
+            scale = min(input_width / picture_width, input_height / picture_height)
+            width = min(max(round(picture_width * scale), 1), input_width)
+            height = min(max(round(picture_height * scale), 1), input_height)
+        centered = form.align == "center"
         return cls(
             picture_width,
             picture_height,
             input_width,
             input_height,
-            left=(input_width - width) // 2,
-            top=(input_height - height) // 2,
+            left=(input_width - width) // 2 if centered else 0,
+            top=(input_height - height) // 2 if centered else 0,
             width=width,
             height=height,
+            padding=form.padding,
         )
 
     def draw(self, pixels: Pixels) -> Pixels:
         """Return the model's input [1, input_height, input_width, 3] with the picture in it. Blocking."""
-        canvas = np.zeros((1, self.input_height, self.input_width, 3), np.uint8)
+        canvas = np.full((1, self.input_height, self.input_width, 3), self.padding, np.uint8)
         inside = canvas[0, self.top : self.top + self.height, self.left : self.left + self.width]
         if (self.width, self.height) == (self.picture_width, self.picture_height):
             inside[:] = pixels
@@ -80,7 +96,7 @@ class Letterbox:
 
         Returns:
             The boxes as float32 within 0..1, and which of them [N] are worth keeping: finite, and still at least a
-            pixel of the picture wide and high. Less than that is what lay in the black margin, and nobody can crop it.
+            pixel of the picture wide and high. Less than that is what lay in the margin, and nobody can crop it.
         """
         clipped = np.clip(boxes, 0, 1).astype(np.float32)
         sizes = (clipped[:, 2:] - clipped[:, :2]) * np.array([self.picture_width, self.picture_height], np.float32)

@@ -2,23 +2,30 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from shoppable.detector.concurrency import all_of, in_order
+from shoppable.detector.deriving import with_apparel
 from shoppable.detector.detections import Candidates, Detection, DetectionOptions
-from shoppable.detector.fusion import Findings, fuse
+from shoppable.detector.fusion import Derive, Findings, fuse
 from shoppable.detector.letterbox import Letterbox, Pixels
 from shoppable.detector.ports import DetectionModel, LoadedModel
 from shoppable.detector.suppression import suppress
 from shoppable.detector.taxonomy import Taxonomy
+from shoppable.detector.tensors import Array, to_tensor
 from shoppable.runtime import metrics
 from shoppable.runtime.errors import InvalidRequestError, NotFoundError, ServiceError, UnavailableError, Violation
 
+# Of a caller's unknown names, so that the status stays within what a trailer holds.
+_SHOWN_NAMES, _SHOWN_CHARACTERS = 10, 100
 # Decodes a picture. Blocking; raises InvalidRequestError with what is wrong with it.
 Source = Callable[[], Pixels]
+# Where a picture lies in a model's input, and that input.
+Prepared = tuple[Letterbox, Array]
 # What came out for one picture of a stream.
 Outcome = tuple[Detection, ...] | ServiceError
 
@@ -67,25 +74,34 @@ class DetectionPipeline:
         Raises:
             NotFoundError: There is none.
         """
-        model = self.models.get(name)
-        if model is None:
-            known = ", ".join(sorted(self.models))
-            raise NotFoundError(
-                "detection model", name, f"this detector has no model {name!r}; it has {known}", reason="UNKNOWN_MODEL"
-            )
-        return model
+        self._check_known([name])
+        return self.models[name]
 
-    def plan(self, options: DetectionOptions) -> Plan:
-        """Choose the models that a caller named, or all.
+    async def plan(self, options: DetectionOptions) -> Plan:
+        """Choose the models that a caller named, or all, in the versions that it named.
 
         Raises:
-            NotFoundError: One does not exist.
+            NotFoundError: A model (the text names the first ten) or a version does not exist.
+            UnavailableError: A version is named, and its model cannot be asked.
+            DeadlineExceededError: The caller's time is over.
         """
+        self._check_known((*options.models, *options.model_versions))
         names = options.models or tuple(self.models)
-        for name in names:
-            self.model(name)
+
+        async def at(model: DetectionModel) -> DetectionModel:
+            version = options.model_versions.get(model.spec.name)
+            return model if version is None else await model.at(version)
+
         # Each once, and in our order, whatever the caller's.
-        return Plan([model for name, model in self.models.items() if name in names], options)
+        return Plan(await all_of(*(at(model) for name, model in self.models.items() if name in names)), options)
+
+    def _check_known(self, names: Sequence[str]) -> None:
+        unknown = [name[:_SHOWN_CHARACTERS] for name in dict.fromkeys(names) if name not in self.models]
+        if unknown:
+            said = ", ".join(map(repr, unknown[:_SHOWN_NAMES]))
+            said += f" and {len(unknown) - _SHOWN_NAMES} more" if len(unknown) > _SHOWN_NAMES else ""
+            message = f"this detector has no model {said}; it has {', '.join(sorted(self.models))}"
+            raise NotFoundError("detection model", unknown[0], message, reason="UNKNOWN_MODEL")
 
     async def detect(self, source: Source, plan: Plan) -> tuple[Detection, ...]:
         """Return the detections of one picture.
@@ -99,15 +115,16 @@ class DetectionPipeline:
         try:
             async with self._in_work:
                 loaded = await all_of(*(model.load() for model in plan.models))
-                inputs = await self._prepare(source, loaded)
+                inputs = self._prepare(source, plan.models, loaded)
                 findings = await all_of(
                     *(
-                        self._find(model, letterbox, image, plan.options)
-                        for model, (letterbox, image) in zip(plan.models, inputs, strict=True)
+                        self._find(model, prepared, plan.options)
+                        for model, prepared in zip(plan.models, inputs, strict=True)
                     )
                 )
             outcome = "ok"
-            return fuse(findings, plan.options, iou=self._fusion_iou)
+            derive = self._deriving(inputs[0].result()[0]) if plan.options.derive_apparel_regions else None
+            return fuse(findings, plan.options, iou=self._fusion_iou, derive=derive)
         except InvalidRequestError:
             outcome = "refused"
             raise
@@ -188,23 +205,55 @@ class DetectionPipeline:
         if failures:
             raise UnavailableError("; ".join(failures), reason="INFERENCE_UNAVAILABLE")
 
-    async def _prepare(self, source: Source, loaded: Sequence[LoadedModel]) -> list[tuple[Letterbox, Pixels]]:
-        """Read a picture and draw it into the models' inputs, in a thread. Its pixels are gone when this returns."""
+    def _prepare(
+        self, source: Source, models: Sequence[DetectionModel], loaded: Sequence[LoadedModel]
+    ) -> list[asyncio.Future[Prepared]]:
+        """Start a thread that reads a picture and draws it into each model's input; the largest is there first.
 
-        def draw() -> list[tuple[Letterbox, Pixels]]:
+        Each model can be asked as soon as its own input is there. The picture's pixels live only in the thread, so no
+        more pictures are held than there are threads.
+        """
+        loop = asyncio.get_running_loop()
+        inputs: list[asyncio.Future[Prepared]] = [loop.create_future() for _ in loaded]
+        forms = [model.spec.input for model in models]
+        areas = [model.input_width * model.input_height for model in loaded]
+
+        def hand_over(index: int, prepared: Prepared) -> None:
+            if not inputs[index].done():  # else its caller has gone
+                inputs[index].set_result(prepared)
+
+        def draw() -> None:
             pixels = source()
             height, width = pixels.shape[:2]
-            boxes = [
-                Letterbox.fit(width, height, input_width=model.input_width, input_height=model.input_height)
-                for model in loaded
-            ]
-            drawn = {letterbox: letterbox.draw(pixels) for letterbox in dict.fromkeys(boxes)}
-            return [(letterbox, drawn[letterbox]) for letterbox in boxes]
+            drawn: dict[Letterbox, Pixels] = {}
+            for index in sorted(range(len(loaded)), key=areas.__getitem__, reverse=True):
+                size, form = loaded[index], forms[index]
+                letterbox = Letterbox.fit(
+                    width, height, input_width=size.input_width, input_height=size.input_height, form=form
+                )
+                if letterbox not in drawn:
+                    drawn[letterbox] = letterbox.draw(pixels)
+                loop.call_soon_threadsafe(hand_over, index, (letterbox, to_tensor(drawn[letterbox], form)))
+
+        def ended(thread: asyncio.Future[None]) -> None:
+            metrics.PICTURE_PREPARE_SECONDS.observe(time.perf_counter() - started)
+            error = None if thread.cancelled() else thread.exception()
+            for one in inputs:
+                if error is not None and not one.done():
+                    one.set_exception(error)
 
         started = time.perf_counter()
-        result = await asyncio.get_running_loop().run_in_executor(self._executor, draw)
-        metrics.PICTURE_PREPARE_SECONDS.observe(time.perf_counter() - started)
-        return result
+        loop.run_in_executor(self._executor, draw).add_done_callback(ended)
+        return inputs
+
+    def _deriving(self, letterbox: Letterbox) -> Derive:
+        """Return what adds the apparel regions of a picture's people."""
+        return functools.partial(
+            with_apparel,
+            categories=self._taxonomy.derived,
+            width=letterbox.picture_width,
+            height=letterbox.picture_height,
+        )
 
     async def _only_read(self, source: Source) -> tuple[Detection, ...]:
         async with self._in_work:
@@ -212,15 +261,17 @@ class DetectionPipeline:
         return ()
 
     async def _find(
-        self, model: DetectionModel, letterbox: Letterbox, image: Pixels, options: DetectionOptions
+        self, model: DetectionModel, prepared: asyncio.Future[Prepared], options: DetectionOptions
     ) -> Findings:
-        """Ask one model, and return what it found as shares of the picture."""
-        candidates = await model.infer(image)
+        """Ask one model as soon as its input is there, and return what it found as shares of the picture."""
+        letterbox, tensor = await prepared
+        candidates = await model.infer(tensor)
         lowest = model.spec.min_score if options.min_score is None else options.min_score
         candidates = candidates.take(candidates.scores >= lowest)
-        candidates = candidates.take(
-            suppress(candidates.boxes, candidates.scores, candidates.classes, iou=model.spec.nms_iou)
-        )
+        if model.spec.nms:
+            candidates = candidates.take(
+                suppress(candidates.boxes, candidates.scores, candidates.classes, iou=model.spec.nms_iou)
+            )
         boxes, kept = letterbox.clip(letterbox.to_picture(candidates.boxes))
         found = Candidates(boxes, candidates.scores, candidates.classes).take(kept)
         return Findings(model.spec.name, self._taxonomy.sorts(model.spec.name), found)

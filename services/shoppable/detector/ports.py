@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shoppable.detector.detections import Candidates
-from shoppable.detector.letterbox import Pixels
 from shoppable.detector.manifest import ModelSpec
+from shoppable.detector.tensors import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,19 @@ class DetectionModel(Protocol):
             DeadlineExceededError: The caller's time is over.
         """
 
-    async def infer(self, image: Pixels) -> Candidates:
-        """Run it on one letterboxed picture [1, input_height, input_width, 3]; boxes are in pixels of the input.
+    async def at(self, version: str) -> "DetectionModel":
+        """Return one version of it, whichever is the newest.
+
+        Raises:
+            NotFoundError: Triton has not loaded that version.
+            UnavailableError: The model cannot be asked, or this version is not what the operator declared.
+            DeadlineExceededError: The caller's time is over.
+        """
+
+    async def infer(self, tensor: Array) -> Candidates:
+        """Run it on one picture [1, ...], letterboxed and as `tensors.to_tensor` makes it.
+
+        Boxes come back in pixels of the input, classes as indices of the declared labels.
 
         Raises:
             UnavailableError: It cannot run now, or its output is not what the operator declared.

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 from shoppable.detector.adapters.triton import TritonModel
-from shoppable.detector.manifest import read_manifest
+from shoppable.detector.manifest import read_manifests
 from shoppable.detector.pipeline import DetectionPipeline
 from shoppable.detector.servicer import ObjectDetectorServicer, RequestLimits
 from shoppable.detector.settings import DetectorSettings
 from shoppable.detector.taxonomy import read_taxonomy
-from shoppable.runtime.inference import connect
 from shoppable.runtime.server import Assembly, Limit, Service
+from shoppable.runtime.triton_connection import connect
 from shoppable.v1 import object_detector_pb2, object_detector_pb2_grpc
 
 
@@ -20,13 +20,13 @@ async def build(settings: DetectorSettings) -> AsyncIterator[Assembly]:
     """Make the detector: it starts without Triton, and is ready when every model has answered.
 
     Raises:
-        ConfigurationError: The models file or the taxonomy file cannot be used.
+        ConfigurationError: A manifest or the taxonomy file cannot be used.
     """
-    specs = read_manifest(settings.models_file)
+    specs = read_manifests(settings.models)
     taxonomy = read_taxonomy(settings.taxonomy_file, specs)
     executor = ThreadPoolExecutor(settings.preprocess_threads, thread_name_prefix="preprocess")
     try:
-        async with connect(settings.triton_endpoint) as client:
+        async with connect(settings) as client:
             models = [
                 TritonModel(
                     client, spec, timeout_s=settings.inference_timeout_s, proof_lasts_s=settings.health_interval_s

@@ -42,11 +42,12 @@ class ObjectDetectorServicer(pb_grpc.ObjectDetectorServiceServicer):
             max_pixels=self._limits.max_image_pixels,
         )
         if violations:
-            # Refused anyway; the caller hears at once what is wrong with its pictures, too.
+            # Refused anyway; the caller hears at once what is wrong with its pictures and models, too.
+            convert.note_unknown_models(options, self._pipeline.models, "options", violations)
             for violation in await self._pipeline.read_all(sources):
                 violations.add(violation.field, violation.description)
             violations.raise_if_any()
-        plan = self._pipeline.plan(options)
+        plan = await self._pipeline.plan(options)
         results = await self._pipeline.detect_batch(sources, plan)
         return pb.DetectObjectsResponse(
             results=map(convert.image_detections, results), models=convert.model_versions(plan.models)
@@ -59,8 +60,10 @@ class ObjectDetectorServicer(pb_grpc.ObjectDetectorServiceServicer):
         violations = Violations()
         config = await convert.read_config(request_iterator)
         options = convert.read_options(config, "config", violations, taxonomy=self._taxonomy)
-        violations.raise_if_any()
-        plan = self._pipeline.plan(options)
+        if violations:
+            convert.note_unknown_models(options, self._pipeline.models, "config", violations)
+            violations.raise_if_any()
+        plan = await self._pipeline.plan(options)
         models = pb.DetectionModelSet(models=convert.model_versions(plan.models))
         yield pb.StreamDetectObjectsResponse(models=models)
         frames = convert.read_frames(request_iterator, max_pixels=self._limits.max_image_pixels)
@@ -84,3 +87,9 @@ class ObjectDetectorServicer(pb_grpc.ObjectDetectorServiceServicer):
         """Tell about one model."""
         model = self._pipeline.model(request.name)
         return pb.GetDetectionModelResponse(model=convert.detection_model(model, self._taxonomy))
+
+    async def ListCategories(  # noqa: N802
+        self, request: pb.ListCategoriesRequest, context: Any
+    ) -> pb.ListCategoriesResponse:
+        """List the taxonomy's categories in order of their ids."""
+        return pb.ListCategoriesResponse(categories=convert.category_messages(self._taxonomy))

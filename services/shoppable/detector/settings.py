@@ -2,24 +2,31 @@
 
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from shoppable.runtime.settings import ServerSettings
+from shoppable.runtime.settings import Paths
+from shoppable.runtime.triton_connection import TritonSettings
 
 _HERE = Path(__file__).parent
 
 
-class DetectorSettings(ServerSettings):
+def _with_packaged(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Put the suite's own manifests where their name stands."""
+    return tuple(_HERE / "models" if path == Path("packaged") else path for path in paths)
+
+
+class DetectorSettings(TritonSettings):
     """Settings of the object detector."""
 
     service: ClassVar[str] = "detector"
 
     port: int = Field(50052, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    triton_endpoint: str = Field("127.0.0.1:8001", min_length=1, description="host:port of Triton's gRPC interface")
-    models_file: Path = Field(
-        _HERE / "models.toml", description="TOML file that declares the models: labels, thresholds, output layout"
+    models: Annotated[Paths, AfterValidator(_with_packaged)] = Field(
+        (_HERE / "models",),
+        description="manifests (shoppable.toml) of the models to ask, or folders whose subfolders hold them, such as"
+        " Triton's model repository, separated by commas; the word packaged stands for the suite's own",
     )
     taxonomy_file: Path = Field(
         _HERE / "taxonomy.toml", description="TOML file that gives each model's labels their shoppable categories"

@@ -3,19 +3,18 @@
 An operator can replace the file (`taxonomy.toml`, whose head explains it).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from shoppable.detector.errors import ConfigurationError
+from shoppable.detector.apparel import Region
+from shoppable.detector.errors import ConfigurationError, Mistake
+from shoppable.detector.label_table import LabelTable
 from shoppable.detector.manifest import ModelSpec
 from shoppable.detector.toml_file import read_toml
-
-CategoryId = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=100)]
-Text = Annotated[str, Field(min_length=1, max_length=200)]
+from shoppable.runtime.categories import Category, CategoryTable, lineage, mistakes_in, packaged_categories
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,93 +31,129 @@ class Sort:
         return bool(self.category)
 
 
-def _read_category(value: object) -> str:
-    if value is False:
-        return ""
-    if isinstance(value, str) and value:
-        return value
-    raise ValueError("must be a category, or false for what is not for sale")
+class Taxonomy:
+    """The categories, the sort of every label of every model, and the categories of derived regions."""
 
+    def __init__(
+        self,
+        categories: Mapping[str, Category],
+        sorts: Mapping[str, Sequence[Sort]],
+        derived: Mapping[Region, str] | None = None,
+    ) -> None:
+        """Take the categories by id, each model's sorts in the order of its labels, and the derived regions."""
+        self.categories = dict(categories)
+        self.derived = dict(derived or {})
+        self._sorts = {model: tuple(of_model) for model, of_model in sorts.items()}
 
-class _Entry(BaseModel):
-    """The long form of a label's line."""
+    def sorts(self, model: str) -> Sequence[Sort]:
+        """Return the sorts of a model's labels, in the order of its labels."""
+        return self._sorts[model]
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    def labels_of(self, category: str) -> Sequence[str]:
+        """Return the labels, of whatever model, of a category itself, each once and in alphabetical order."""
+        return sorted({sort.label for sorts in self._sorts.values() for sort in sorts if sort.category == category})
 
-    category: Annotated[str, BeforeValidator(_read_category)]
-    kind: Text | None = None  # None: the label itself
-
-
-def _read_entry(value: object) -> object:
-    """Take the short form, a category or false, as the long one."""
-    return value if isinstance(value, dict) else {"category": value}
+    def within(self, categories: frozenset[str]) -> frozenset[str]:
+        """Return categories and all that are a part of them."""
+        return frozenset(one for one in self.categories if categories.intersection(lineage(one, self.categories)))
 
 
 class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # Category id -> name for people.
-    categories: dict[CategoryId, Text] = Field(min_length=1)
-    # Model -> label -> category.
-    labels: dict[str, dict[str, Annotated[_Entry, BeforeValidator(_read_entry)]]]
+    categories: CategoryTable | None = Field(None, min_length=1)  # None: the suite's own
+    labels: dict[str, LabelTable] = Field(default_factory=dict)  # by model
+    derived: dict[Region, str] = Field(default_factory=dict)
 
 
-class Taxonomy:
-    """The categories, and the sort of every label of every model."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A field of a file."""
 
-    def __init__(self, categories: Mapping[str, str], sorts: Mapping[str, Sequence[Sort]]) -> None:
-        """Take category ids with their names, and each model's sorts in the order of its classes."""
-        self.categories = dict(categories)
-        self._sorts = {model: tuple(of_model) for model, of_model in sorts.items()}
+    path: Path
+    field: str
 
-    def sorts(self, model: str) -> Sequence[Sort]:
-        """Return the sorts of a model's labels, in the order of its classes."""
-        return self._sorts[model]
+    def below(self, name: str) -> "_Place":
+        return _Place(self.path, f"{self.field}.{name}")
+
+    def mistake(self, problem: str) -> Mistake:
+        return Mistake(self.path, self.field, problem)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sorted:
+    """A label's sort, and where it is declared."""
+
+    sort: Sort
+    place: _Place
 
 
 def read_taxonomy(path: Path, models: Sequence[ModelSpec]) -> Taxonomy:
     """Read the taxonomy of the given models; what the file says of other models is not used.
 
     Raises:
-        ConfigurationError: The file is broken; lacks a model or a label, or has a label that the model lacks; names a
-            category that it does not declare; or puts one kind of thing into two categories.
+        ConfigurationError: A file is broken; lacks a model or a label, or has a label that the model lacks; names a
+            category that is not declared; has categories whose parents are unknown or lead in a circle; or puts one
+            kind of thing into two categories. All mistakes at once.
     """
     file = read_toml(path, TypeAdapter(_File))
-    sorts = {model.name: _sorts_of(path, file, model) for model in models}
-    places: dict[str, tuple[str, str]] = {}  # kind -> its category, and where it was first seen
-    for model, of_model in sorts.items():
-        for sort in of_model:
-            field = f"labels.{model}.{sort.label}"
-            category, where = places.setdefault(sort.kind, (sort.category, field))
-            if category != sort.category:
-                raise ConfigurationError(
-                    path,
-                    field,
-                    f"the kind {sort.kind!r} is {_said(sort.category)} here and {_said(category)} in {where}",
-                )
-    return Taxonomy(file.categories, sorts)
+    categories = packaged_categories() if file.categories is None else file.categories
+    mistakes = [Mistake(path, f"categories.{of}.parent", problem) for of, problem in mistakes_in(categories)]
+    used = [(_Place(path, f"derived.{region.value}"), category) for region, category in file.derived.items()]
+    sorts: dict[str, Sequence[Sort]] = {}
+    everything: list[_Sorted] = []
+    for model in models:
+        place, table = _table_of(model, path, file, mistakes)
+        of_model = [
+            _Sorted(Sort(label, entry.category, (entry.kind or label).casefold()), place.below(label))
+            for label, entry in ((label, table[label]) for label in model.labels if label in table)
+        ]
+        sorts[model.name] = [one.sort for one in of_model]
+        everything += of_model
+    used += [(one.place, one.sort.category) for one in everything if one.sort.category]
+    mistakes += [
+        place.mistake(f"the category {category!r} is not declared")
+        for place, category in used
+        if category not in categories
+    ]
+    mistakes += _torn_kinds(everything)
+    if mistakes:
+        raise ConfigurationError(mistakes)
+    return Taxonomy(categories, sorts, file.derived)
 
 
-def _said(category: str) -> str:
-    return f"of category {category!r}" if category else "not for sale"
-
-
-def _sorts_of(path: Path, file: _File, model: ModelSpec) -> Sequence[Sort]:
-    given = file.labels.get(model.name)
-    if given is None:
-        raise ConfigurationError(path, f"labels.{model.name}", "is missing, and the model is declared")
-    missing = [label for label in model.labels if label not in given]
+def _table_of(model: ModelSpec, path: Path, file: _File, mistakes: list[Mistake]) -> tuple[_Place, LabelTable]:
+    """Return the table of a model's labels and where it is; note what is wrong with it."""
+    shared = file.labels.get(model.name)
+    place = _Place(path, f"labels.{model.name}")
+    if model.taxonomy is None and shared is None:
+        mistakes.append(place.mistake(f"is missing; {model.file} declares the model and has no [taxonomy]"))
+        return place, {}
+    if model.taxonomy is not None and shared is not None:
+        mistakes.append(place.mistake(f"is declared in {model.file}, too: [taxonomy]"))
+    if model.taxonomy is not None:
+        place = _Place(model.file, "taxonomy")
+    table = shared if model.taxonomy is None else model.taxonomy
+    assert table is not None  # noqa: S101 -- one of them is there
+    missing = [label for label in model.labels if label not in table]
     if missing:
-        raise ConfigurationError(path, f"labels.{model.name}", f"lacks labels of the model: {', '.join(missing)}")
-    unknown = sorted(given.keys() - set(model.labels))
-    if unknown:
-        raise ConfigurationError(path, f"labels.{model.name}.{unknown[0]}", "is no label of the model")
-    sorts = []
-    for label in model.labels:
-        entry = given[label]
-        if entry.category and entry.category not in file.categories:
-            raise ConfigurationError(
-                path, f"labels.{model.name}.{label}", f"the category {entry.category!r} is not declared in [categories]"
+        mistakes.append(place.mistake(f"lacks labels of the model: {', '.join(missing)}"))
+    mistakes += [
+        place.below(label).mistake("is no label of the model") for label in sorted(table.keys() - {*model.labels})
+    ]
+    return place, table
+
+
+def _torn_kinds(everything: Sequence[_Sorted]) -> Iterator[Mistake]:
+    """Yield a mistake for each label of another category than the first label of its kind."""
+    first: dict[str, _Sorted] = {}
+    for one in everything:
+        other = first.setdefault(one.sort.kind, one)
+        if other.sort.category != one.sort.category:
+            yield one.place.mistake(
+                f"the kind {one.sort.kind!r} is {_said(one.sort)} here and {_said(other.sort)} in {other.place.field}"
             )
-        sorts.append(Sort(label, entry.category, (entry.kind or label).casefold()))
-    return tuple(sorts)
+
+
+def _said(sort: Sort) -> str:
+    return f"of category {sort.category!r}" if sort.category else "not for sale"

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Self
 
 from shoppable.local.guarded_process import GuardedProcess
 from shoppable.local.inference_probe import ProbeError, ProbeTimeout, probe_model, wait_until_listening
-from shoppable.local.ports import ReservedPort
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -100,7 +99,6 @@ class InferenceServer(abc.ABC):
         settings: InferenceServerSettings,
         on_change: Callable[[StateChange], None] | None,
         log_path: Path | None,
-        port: int,
     ) -> None:
         self.models = tuple(models)
         self.settings = settings
@@ -110,16 +108,11 @@ class InferenceServer(abc.ABC):
         self.log_path = log_path or self._work_folder / f"{self.name}.log"
         self._process: GuardedProcess | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        try:
-            self._grpc_port = ReservedPort(number=port)
-        except OSError:
-            self._remove_work_folder()
-            raise
 
     @property
+    @abc.abstractmethod
     def grpc_endpoint(self) -> str:
-        """Host and port of the inference protocol; the same for as long as this object lives."""
-        return self._grpc_port.address
+        """Address of the inference protocol, as gRPC takes it; the same for as long as this object lives."""
 
     @property
     def metrics_endpoint(self) -> str | None:
@@ -160,7 +153,7 @@ class InferenceServer(abc.ABC):
 
     @abc.abstractmethod
     def _command(self) -> Sequence[str]:
-        """The program and its arguments; it is to listen at the reserved ports."""
+        """The program and its arguments; it is to listen at `grpc_endpoint`."""
 
     @abc.abstractmethod
     def _environment(self) -> Mapping[str, str]:
@@ -172,6 +165,10 @@ class InferenceServer(abc.ABC):
 
     def _after_start(self) -> None:  # noqa: B027 -- a hook; most servers have nothing to do
         """Called when the server is ready, the first time and after each restart."""
+
+    def _probed_models(self) -> Sequence[ModelSpec]:
+        """The models whose failing is a fault of the server."""
+        return self.models
 
     def _process_fault(self) -> str | None:
         """What is wrong with the processes under the server, if anything; called often, must be quick."""
@@ -213,7 +210,7 @@ class InferenceServer(abc.ABC):
             shared_memory_prefix=self._shared_memory_prefix(),
         )
         async with asyncio.timeout(self.settings.startup_timeout_s):
-            await wait_until_listening(self._grpc_port.number, has_ended=lambda: process.exit_status)
+            await wait_until_listening(self.grpc_endpoint, has_ended=lambda: process.exit_status)
             for model in self.models:
                 await probe_model(self.grpc_endpoint, model, timeout_s=self.settings.startup_timeout_s)
         self._after_start()
@@ -245,7 +242,7 @@ class InferenceServer(abc.ABC):
             if loop.time() < next_probe_s:
                 continue
             try:
-                for model in self.models:
+                for model in self._probed_models():
                     await probe_model(self.grpc_endpoint, model, timeout_s=self.settings.probe_timeout_s)
                 timeouts = 0
             except ProbeTimeout as error:
@@ -290,10 +287,6 @@ class InferenceServer(abc.ABC):
             _LOGGER.exception("%s: the listener to state changes failed", self.name)
 
     def _release(self) -> None:
-        self._grpc_port.release()
-        self._remove_work_folder()
-
-    def _remove_work_folder(self) -> None:
         shutil.rmtree(self._work_folder, ignore_errors=True)
 
     def _log_tail(self) -> str:

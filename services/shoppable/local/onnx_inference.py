@@ -22,7 +22,7 @@ import grpc
 from shoppable.local.inference import InferenceServer, InferenceServerSettings, StateChange
 from shoppable.local.kserve import InferenceServicer, OnnxModel
 from shoppable.local.model_repository import ModelSpec, read_model_repository
-from shoppable.local.ports import LOOPBACK
+from shoppable.local.ports import LOOPBACK, ReservedPort
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -56,8 +56,12 @@ class OnnxInferenceServer(InferenceServer):
             settings=settings,
             on_change=on_change,
             log_path=log_path,
-            port=port,
         )
+        try:
+            self._port = ReservedPort(number=port)
+        except OSError:
+            super()._release()
+            raise
         self._repository = repository.resolve()
         self._threads = threads
 
@@ -98,12 +102,21 @@ class OnnxInferenceServer(InferenceServer):
         await server._begin()
         return server
 
+    @property
+    def grpc_endpoint(self) -> str:
+        """See `InferenceServer`."""
+        return self._port.address
+
+    def _release(self) -> None:
+        self._port.release()
+        super()._release()
+
     def _command(self) -> Sequence[str]:
         return (
             sys.executable,
             "-m",
             "shoppable.local.onnx_inference",
-            f"--port={self._grpc_port.number}",
+            f"--port={self._port.number}",
             f"--repository={self._repository}",
             f"--threads={self._threads}",
         )

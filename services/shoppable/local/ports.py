@@ -11,6 +11,7 @@ import socket
 import sys
 
 LOOPBACK = "127.0.0.1"
+UNIX = "unix:"  # how gRPC addresses of sockets in the file system begin
 
 
 class ReservedPort:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,9 @@ _CHANNEL_OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 300),
 ]
-# Local servers speak plain gRPC on the loopback address; certificates set for other servers are not theirs.
-_FOREIGN_VARIABLES = ("TLS_CERTIFICATE_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE", "METRICS_PORT")
+# Local servers speak plain gRPC on the loopback address, to whoever can reach it; what is set for other servers'
+# certificates, callers and peers is not theirs.
+_FOREIGN_VARIABLE = re.compile(r"SHOPPABLE_(\w+_)?(TLS|AUTH|QUOTA|PEER)_\w+|SHOPPABLE_(\w+_)?METRICS_PORT")
 # The services compute little themselves. A thread pool for each core in each of them would only fight with the
 # inference server, which has the cores.
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -197,11 +199,7 @@ async def _wait_until_serving(endpoint: str, process: GuardedProcess) -> None:
 
 
 def _environment() -> dict[str, str]:
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not (name.startswith("SHOPPABLE_") and name.endswith(_FOREIGN_VARIABLES))
-    }
+    inherited = {name: value for name, value in os.environ.items() if not _FOREIGN_VARIABLE.fullmatch(name)}
     package = str(Path(__file__).parents[2])
     paths = [package, *filter(None, [inherited.get("PYTHONPATH")])]
     return {**_THREADS, **inherited, "PYTHONPATH": os.pathsep.join(paths), "no_grpc_proxy": unproxied(inherited)}

@@ -65,6 +65,8 @@ class SuiteOptions:
         log_folder: By default a new one for each run under the state folder; the last twenty are kept.
         model_repository: The Triton model repository.
         policy: How patient we are with the services.
+        route: Given the name of a service (or "inference") and its address, the address at which the other services
+            reach it; the same unless something stands in between.
     """
 
     data_folder: Path
@@ -75,6 +77,7 @@ class SuiteOptions:
     log_folder: Path | None = None
     model_repository: Path = locations.MODEL_REPOSITORY
     policy: ServicePolicy = field(default_factory=ServicePolicy)
+    route: Callable[[str, str], str] = lambda _, address: address
 
 
 class LocalSuite:
@@ -170,7 +173,10 @@ class LocalSuite:
         addresses = {name: port.address for name, port in ports.items()}
         roots = ",".join(str(root.resolve()) for root in options.file_roots)
         arguments = {
-            "orchestrator": [f"--{name}-endpoint={addresses.get(name, '')}" for name in SERVICES[1:]],
+            "orchestrator": [
+                f"--{name}-endpoint={options.route(name, addresses[name]) if name in addresses else ''}"
+                for name in SERVICES[1:]
+            ],
             "decoder": [f"--file-roots={roots}"] if roots else [],
             "detector": [],
             "matcher": ["--index=edge", f"--data-dir={options.data_folder.resolve() / 'catalogs'}"],
@@ -193,9 +199,10 @@ class LocalSuite:
         await _together([self._start_inference(), *self._starts("decoder")])
         assert self._inference is not None  # noqa: S101 -- started above
         endpoint = self._inference.grpc_endpoint
+        routed = self._options.route("inference", endpoint)
         for name in ("detector", "matcher"):
             if name in self._services:
-                self._services[name].add_argument(f"--triton-endpoint={endpoint}")
+                self._services[name].add_argument(f"--triton-endpoint={routed}")
         await _together([*self._starts("detector"), *self._starts("matcher")])
         await _together(self._starts("orchestrator"))
         self.endpoints = Endpoints(
@@ -250,7 +257,8 @@ class LocalSuite:
             self._data.release()
             self._data = None
         if self._scratch != Path():
-            await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
+            # A few small files; and in a program that is ending, as a notebook's, no thread can be had.
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 async def _together(starts: Sequence[Coroutine[None, None, None]]) -> None:

@@ -3,9 +3,11 @@
     async with await TritonServer.start(repository=Path("deploy/triton/models")) as server:
         client = InferenceServerClient(server.grpc_endpoint)
 
-The wheel's server is 2.51, which has known holes in its shared-memory and HTTP interfaces. So it listens on the
-loopback address only, without HTTP, and the interfaces that the suite does not use are closed. It is for
-trusted programs on one machine; for anything else use NVIDIA's image (deploy/triton/README.md).
+The wheel's server is 2.51, which has known holes in its shared-memory and HTTP interfaces, and loading a model runs
+what is in it. So it listens on a socket in a folder that only its owner can enter, without HTTP, and the interfaces
+that the suite does not use are closed. A key would not keep other users out: Triton takes keys on its command line,
+which everybody can read. It is for one user's programs on one machine; for anything else use NVIDIA's image
+(deploy/triton/README.md).
 """
 
 from __future__ import annotations
@@ -27,20 +29,24 @@ from tritonclient.grpc import model_config_pb2
 from shoppable.local import processes
 from shoppable.local.guardian import remove_shared_memory, shared_memory_regions
 from shoppable.local.inference import InferenceServer, InferenceServerSettings, StateChange
-from shoppable.local.model_repository import read_model_repository
-from shoppable.local.ports import LOOPBACK, ReservedPort
+from shoppable.local.model_repository import ModelSpec, read_model_repository
+from shoppable.local.ports import LOOPBACK, UNIX, ReservedPort
 from shoppable.local.triton_requirements import Host, TritonInstallation, find_triton
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _LOGGER = logging.getLogger(__name__)
-_CONFIG_NAME = "cpu"
+_CPU = "cpu"  # the configuration that needs no GPU
 _STUB = "triton_python_backend_stub"
 # What the suite never calls, and what the known attacks begin with.
-_CLOSED_PROTOCOLS = "shared-memory,model-repository,statistics,trace,logging"
+_CLOSED_PROTOCOLS = "trace,logging"
+_CLOSED_WITHOUT_MODEL_CONTROL = ",model-repository,statistics"
+# Triton makes a socket's name of the path and the port; no port is taken.
+_SOCKET_PORT = 1
+_SOCKET_PATH_BYTES = 107  # that Linux allows
 # The rest of our environment, with whatever secrets it holds, is not Triton's business.
-_INHERITED_VARIABLES = ("HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
+_INHERITED_VARIABLES = ("HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 
 
 class TritonServer(InferenceServer):
@@ -58,17 +64,19 @@ class TritonServer(InferenceServer):
         settings: InferenceServerSettings,
         on_change: Callable[[StateChange], None] | None,
         log_path: Path | None,
-        port: int,
         metrics_port: int,
+        model_control: bool,
+        config_name: str,
     ) -> None:
         super().__init__(
-            models=read_model_repository(repository, config_name=_CONFIG_NAME),
+            models=read_model_repository(repository, config_name=config_name),
             settings=settings,
             on_change=on_change,
             log_path=log_path,
-            port=port,
         )
         self._installation = installation
+        self._model_control = model_control
+        self._config_name = config_name
         self._repository = repository = repository.resolve()
         # Unique, so that the regions of another server are never removed.
         self._regions = f"shoppable-{secrets.token_hex(8)}-"
@@ -78,13 +86,17 @@ class TritonServer(InferenceServer):
         self._stubs: frozenset[int] = frozenset()
         self._metrics_port: ReservedPort | None = None
         try:
+            if len(os.fsencode(self._socket)) > _SOCKET_PATH_BYTES:
+                message = f"the path of Triton's socket is too long: set TMPDIR to a shorter one than {self._socket}"
+                raise OSError(message)  # noqa: TRY301
             self._metrics_port = ReservedPort(number=metrics_port)
             _assemble_backends(
                 installation, backends=backends or repository.parent / "backends", folder=self._backends_folder
             )
             if instances is not None:
                 self._repository = self._work_folder / "models"
-                _scale_repository(repository, folder=self._repository, instances=instances)
+                _scale_repository(repository, folder=self._repository, instances=instances, config_name=config_name)
+                self.models = read_model_repository(self._repository, config_name=config_name)
         except BaseException:
             self._release()
             raise
@@ -99,26 +111,30 @@ class TritonServer(InferenceServer):
         settings: InferenceServerSettings | None = None,
         on_change: Callable[[StateChange], None] | None = None,
         log_path: Path | None = None,
-        port: int = 0,
         metrics_port: int = 0,
+        model_control: bool = False,
+        config_name: str = _CPU,
     ) -> Self:
         """Starts a server and returns when each of its models has answered an inference.
 
         Args:
-            repository: The model repository; each model's `configs/cpu.pbtxt` is used.
+            repository: The model repository.
             backends: The folder of our own backends; by default `backends` beside the repository.
             instances: Processes for each model, instead of the configuration's number.
             settings: How the server is watched and ended.
             on_change: Told of each change of state, on the event loop; must be quick.
             log_path: Where the server's output goes; by default a private file that goes with the server.
-            port: For gRPC; 0 for any free one.
             metrics_port: For Prometheus; 0 for any free one.
+            model_control: Whether models can be loaded and unloaded while it runs (Triton's explicit mode); it begins
+                with all that the repository holds. Which models there are is then no business of ours any more: only
+                the server itself is watched and restarted.
+            config_name: Which of the models' configurations in `configs/`; all but `cpu` may take GPUs.
 
         Raises:
             TritonRequirementError: Triton cannot run on this machine.
             ModelRepositoryError: The repository cannot be used.
             InferenceServerError: The server did not become ready.
-            OSError: A port is taken, or the disk is full.
+            OSError: The metrics' port is taken, the disk is full, or the temporary folder's path is too long.
         """
         installation = find_triton(Host.current())
         server = cls(
@@ -129,11 +145,21 @@ class TritonServer(InferenceServer):
             settings=settings or InferenceServerSettings(),
             on_change=on_change,
             log_path=log_path,
-            port=port,
             metrics_port=metrics_port,
+            model_control=model_control,
+            config_name=config_name,
         )
         await server._begin()
         return server
+
+    @property
+    def grpc_endpoint(self) -> str:
+        """See `InferenceServer`: a socket, which only its owner can connect to."""
+        return f"{UNIX}{self._socket}"
+
+    @property
+    def _socket(self) -> Path:
+        return self._work_folder / f"grpc:{_SOCKET_PORT}"
 
     @property
     def metrics_endpoint(self) -> str | None:
@@ -156,22 +182,25 @@ class TritonServer(InferenceServer):
 
     def _command(self) -> Sequence[str]:
         assert self._metrics_port is not None  # noqa: S101 -- set by __init__
+        control, closed = ["--model-control-mode=none"], _CLOSED_PROTOCOLS + _CLOSED_WITHOUT_MODEL_CONTROL
+        if self._model_control:
+            control, closed = ["--model-control-mode=explicit", "--load-model=*"], _CLOSED_PROTOCOLS
         return (
             str(_executable(self._installation.binary, folder=self._work_folder)),
             f"--model-repository={self._repository}",
             f"--backend-directory={self._backends_folder}",
-            f"--model-config-name={_CONFIG_NAME}",
+            f"--model-config-name={self._config_name}",
             "--disable-auto-complete-config",
-            "--model-control-mode=none",
-            f"--grpc-address={LOOPBACK}",
-            f"--grpc-port={self._grpc_port.number}",
-            f"--grpc-restricted-protocol={_CLOSED_PROTOCOLS}:{self._lock}",
+            *control,
+            f"--grpc-address={UNIX}{self._work_folder / 'grpc'}",
+            f"--grpc-port={_SOCKET_PORT}",
+            f"--grpc-restricted-protocol={closed}:{self._lock}",
             "--allow-http=false",
             "--allow-sagemaker=false",
             "--allow-vertex-ai=false",
             f"--metrics-address={LOOPBACK}",
             f"--metrics-port={self._metrics_port.number}",
-            "--allow-gpu-metrics=false",
+            f"--allow-gpu-metrics={'false' if self._config_name == _CPU else 'true'}",
             f"--backend-config=python,shm-region-prefix-name={self._regions}",
             f"--exit-timeout-secs={max(1, int(self.settings.stop_grace_s) - 1)}",
             "--log-format=ISO8601",
@@ -185,7 +214,8 @@ class TritonServer(InferenceServer):
             "PATH": os.pathsep.join((str(Path(sys.prefix) / "bin"), os.environ.get("PATH", os.defpath))),
             "PYTHONPATH": os.pathsep.join(site_packages),
             "LD_LIBRARY_PATH": os.pathsep.join(map(str, self._installation.library_folders)),
-            "CUDA_VISIBLE_DEVICES": "",  # this server is for the CPU; a GPU's memory stays untouched
+            # A server for the CPU leaves a GPU's memory untouched.
+            **({"CUDA_VISIBLE_DEVICES": ""} if self._config_name == _CPU else {}),
         }
 
     def _shared_memory_prefix(self) -> str:
@@ -202,7 +232,12 @@ class TritonServer(InferenceServer):
         if len(self._stubs) != expected:
             _LOGGER.warning("found %d processes of models, expected %d", len(self._stubs), expected)
 
+    def _probed_models(self) -> Sequence[ModelSpec]:
+        return () if self._model_control else self.models
+
     def _process_fault(self) -> str | None:
+        if self._model_control:  # the process of a model that is unloaded ends, and is no fault
+            return None
         # A dead instance answers faster than a living one computes, and so draws most requests: every moment
         # counts, and a probe can miss it.
         dead = sorted(pid for pid in self._stubs if not processes.is_alive(pid))
@@ -241,10 +276,10 @@ def _executable(binary: Path, *, folder: Path) -> Path:
     return copy
 
 
-def _scale_repository(repository: Path, *, folder: Path, instances: int) -> None:
+def _scale_repository(repository: Path, *, folder: Path, instances: int, config_name: str) -> None:
     """Makes a repository of links to another one's models, with another number of instances."""
     for model in sorted(entry for entry in repository.iterdir() if entry.is_dir()):
-        source = model / "configs" / f"{_CONFIG_NAME}.pbtxt"
+        source = model / "configs" / f"{config_name}.pbtxt"
         config = text_format.Parse(source.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
         for group in config.instance_group:
             group.count = instances

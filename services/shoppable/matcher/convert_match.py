@@ -8,14 +8,14 @@ import numpy as np
 
 from shoppable.matcher import colour
 from shoppable.matcher.calibration import Decision, Thresholds
-from shoppable.matcher.catalogs import ModelIdentity
+from shoppable.matcher.catalogs import CatalogRecord, ModelIdentity
 from shoppable.matcher.convert import model_to_message, product_to_message, read_filter
 from shoppable.matcher.matching import Match, MatchOptions, MatchOutcome, ThingResult
 from shoppable.matcher.pictures import PictureReader
 from shoppable.matcher.ports import Floats, Query, View
 from shoppable.runtime.errors import Violation, to_status
 from shoppable.runtime.validation import Violations
-from shoppable.v1 import product_matcher_pb2
+from shoppable.v1 import common_pb2, product_matcher_pb2
 
 MAX_VIEWS = 8
 _MAX_PRODUCTS = 100
@@ -96,6 +96,16 @@ def outcome_to_message(
         ],
         catalog_revision=outcome.revision,
         embedder=model,
+    )
+
+
+def opted_out(record: CatalogRecord, queries: int) -> product_matcher_pb2.MatchProductsResponse:
+    """Return the answer to a caller that must not be offered anything: nothing was looked up."""
+    nothing = product_matcher_pb2.MatchResult(
+        decision=product_matcher_pb2.MATCH_DECISION_NO_MATCH, withheld=common_pb2.WITHHELD_REASON_OPTED_OUT
+    )
+    return product_matcher_pb2.MatchProductsResponse(
+        results=[nothing] * queries, catalog_revision=record.revision, embedder=model_to_message(record.embedder)
     )
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from shoppable.matcher.catalogs import require_embedder
 from shoppable.matcher.convert import check_attributes
-from shoppable.matcher.convert_match import check_queries, outcome_to_message, read_options, read_queries
+from shoppable.matcher.convert_match import check_queries, opted_out, outcome_to_message, read_options, read_queries
 from shoppable.matcher.keeping import CatalogKeeper
 from shoppable.matcher.lookups import named_catalog
 from shoppable.matcher.matching import Matcher
@@ -45,6 +45,8 @@ class ProductMatcherServicer(product_matcher_pb2_grpc.ProductMatcherServiceServi
         if well_formed:  # no more is decoded than may be sent
             queries = await read_queries(request, violations, self._pictures, record.embedder)
         violations.raise_if_any()
+        if request.offers_opt_out:
+            return opted_out(record, len(queries))
         # Only what must be embedded now needs the embedder, and its being the catalogue's.
         if any(view.embedding is None for query in queries for view in query.views):
             require_embedder(record, await self._embedder.identity())

@@ -20,7 +20,7 @@ from shoppable.matcher.pictures import PictureReader
 from shoppable.matcher.ports import VectorIndex
 from shoppable.matcher.settings import MatcherSettings
 from shoppable.matcher.upserts import StreamLimits, Upserter
-from shoppable.runtime import inference
+from shoppable.runtime import inference, triton_connection
 from shoppable.runtime.server import Assembly, Limit, Service
 from shoppable.v1 import (
     product_catalog_pb2,
@@ -35,7 +35,7 @@ async def build(settings: MatcherSettings) -> AsyncIterator[Assembly]:
     """Open the index and the way to Triton, yield the services, and close it all."""
     async with (
         _open_index(settings) as index,
-        inference.connect(settings.triton_endpoint) as triton,
+        triton_connection.connect(settings) as triton,
     ):
         model = inference.Model(
             triton,

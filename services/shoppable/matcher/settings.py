@@ -5,16 +5,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
-from shoppable.runtime.settings import ServerSettings
+from shoppable.runtime.triton_connection import TritonSettings
 
 
-class MatcherSettings(ServerSettings):
+class MatcherSettings(TritonSettings):
     """Settings of the product matcher."""
 
     service: ClassVar[str] = "matcher"
 
     port: int = Field(50053, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    triton_endpoint: str = Field("127.0.0.1:8001", description="Triton's gRPC address, host:port")
     embedder_model: str = Field("embedder", description="name of the model on Triton that embeds pictures")
     embed_timeout_s: float = Field(30.0, gt=0, description="seconds that one inference may take")
     embeds_in_flight: int = Field(

@@ -3,9 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
-from google.protobuf.duration_pb2 import Duration
 from PIL import Image
 
+from shoppable.orchestrator.convert_offers import (
+    read_max_lag,
+    read_offers,
+    write_duration,
+    write_rematch_state,
+    write_sensitive_range,
+)
 from shoppable.orchestrator.domain import (
     Box,
     Event,
@@ -23,6 +29,7 @@ from shoppable.v1 import common_pb2, orchestrator_pb2, product_matcher_pb2
 
 _THUMBNAIL_QUALITY = 85
 _MAX_NAMES = 100  # of models or categories
+_BOX_TOLERANCE = 0.01  # share of the frame
 _MAX_MOMENTS = 10_000  # of a sampling by timestamps
 
 
@@ -65,12 +72,22 @@ def read_options(
         "max_objects": violations.optional_number(
             options, "max_objects", low=1, high=10_000, default=0, prefix="options."
         ),
+        "box_tolerance": violations.optional_number(
+            options, "box_tolerance", low=0, high=0.5, default=_BOX_TOLERANCE, prefix="options."
+        ),
+        "min_object_confidence": violations.optional_number(
+            options, "min_object_confidence", low=0, high=1, default=0, prefix="options."
+        ),
     }
+    if options.HasField("min_object_confidence"):
+        violations.check(bool(options.catalog), "options.catalog", "must be set if min_object_confidence is set")
     for name in ("detection_models", "categories"):
         values: Sequence[str] = getattr(options, name)
         violations.check(len(values) <= _MAX_NAMES, f"options.{name}", f"must have at most {_MAX_NAMES} entries")
         for index, value in enumerate(values[:_MAX_NAMES]):
             violations.check(bool(value), f"options.{name}[{index}]", "must not be empty")
+    offers = read_offers(options.offers, settings, violations, prefix="options.offers.")
+    matching = _read_matching(options, violations)
     return Options(
         sampling=_read_sampling(options.sampling, settings, violations),
         start_s=start.total_seconds() if start is not None else None,
@@ -80,9 +97,16 @@ def read_options(
         min_detection_score=numbers["min_detection_score"] if options.HasField("min_detection_score") else None,
         categories=tuple(options.categories),
         max_objects=int(numbers["max_objects"]) or None,
-        matching=_read_matching(options, violations),
+        matching=None if offers.opt_out else matching,
         thumbnails=not options.omit_thumbnails,
         provisional=options.include_provisional_objects,
+        offers=offers,
+        asked_to_exclude=tuple(options.offers.excluded_categories),
+        rematch_state=options.include_rematch_state,
+        max_lag_s=read_max_lag(options, violations),
+        timeout_s=settings.live_timeout_s if options.HasField("live") else None,
+        box_tolerance=numbers["box_tolerance"],
+        min_object_confidence=numbers["min_object_confidence"] if options.HasField("min_object_confidence") else None,
     )
 
 
@@ -160,11 +184,13 @@ def surest_first(found: orchestrator_pb2.ShoppableObject) -> tuple[float, float]
 
 def _write_progress(progress: Progress) -> orchestrator_pb2.AnnotateProgress:
     return orchestrator_pb2.AnnotateProgress(
-        time=_duration(progress.time_s),
+        time=write_duration(progress.time_s),
         fraction=progress.fraction,
         frames_sampled=progress.frames_sampled,
         frames_detected=progress.frames_detected,
         objects_final=progress.objects_final,
+        frames_dropped=progress.frames_dropped,
+        segments_matched=progress.segments_matched,
     )
 
 
@@ -178,21 +204,24 @@ def _write_object(
         category=found.category,
         detection_score=found.detection_score,
         segments=[
-            common_pb2.VideoSegment(start=_duration(segment.start_s), end=_duration(segment.end_s))
+            common_pb2.VideoSegment(start=write_duration(segment.start_s), end=write_duration(segment.end_s))
             for segment in found.segments
         ],
         boxes=[
-            orchestrator_pb2.TimedBox(time=_duration(seen.time_s), box=_write_box(seen.box), score=seen.score)
+            orchestrator_pb2.TimedBox(time=write_duration(seen.time_s), box=_write_box(seen.box), score=seen.score)
             for seen in found.observations
         ],
         best_view=orchestrator_pb2.BestView(
-            time=_duration(view.time_s),
+            time=write_duration(view.time_s),
             box=_write_box(view.box),
             thumbnail=_thumbnail(view, settings.thumbnail_side) if options.thumbnails else None,
         ),
         final=found.final,
+        withheld=found.withheld.value if found.withheld else common_pb2.WITHHELD_REASON_UNSPECIFIED,
+        rematch_state=write_rematch_state(found) if options.rematch_state else None,
+        supersedes=found.supersedes,
     )
-    match = found.match
+    match = None if found.withheld else found.match
     if match is None:
         return message
     if match.failure is not None:
@@ -200,7 +229,7 @@ def _write_object(
         return message
     message.products.extend(match.products)
     message.decision = match.decision.value if match.decision else product_matcher_pb2.MATCH_DECISION_NO_MATCH
-    message.confidence = match.products[0].confidence if match.products else 0.0
+    message.confidence = match.confidence or 0.0
     return message
 
 
@@ -216,14 +245,19 @@ def _write_summary(summary: Summary) -> orchestrator_pb2.AnnotateSummary:
         detection_models=summary.detection_models,
         embedder=summary.embedder,
         catalog_revision=summary.catalog_revision,
-        elapsed=_duration(summary.elapsed_s),
+        elapsed=write_duration(summary.elapsed_s),
         stages=[
             orchestrator_pb2.StageTiming(
-                stage=item.stage, busy=_duration(item.busy_s), items=item.items, failed=item.failed
+                stage=item.stage, busy=write_duration(item.busy_s), items=item.items, failed=item.failed
             )
             for item in summary.stages
         ],
         failures=summary.failures,
+        objects_withheld=summary.objects_withheld,
+        sensitive_ranges=map(write_sensitive_range, summary.sensitive_ranges),
+        offers_opted_out=summary.opted_out,
+        frames_dropped=summary.frames_dropped,
+        objects_left_out=summary.objects_left_out,
     )
 
 
@@ -235,10 +269,3 @@ def _thumbnail(view: View, side: int) -> common_pb2.Image:
 
 def _write_box(box: Box) -> common_pb2.BoundingBox:
     return common_pb2.BoundingBox(left=box.left, top=box.top, right=box.right, bottom=box.bottom)
-
-
-def _duration(seconds: float) -> Duration:
-    """Return a Duration, to the microsecond: finer than any container's clock that is kept in a float."""
-    duration = Duration()
-    duration.FromMicroseconds(round(seconds * 1e6))
-    return duration

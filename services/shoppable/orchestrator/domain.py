@@ -1,5 +1,6 @@
 """What the orchestrator speaks of. Times are seconds from the video's start; boxes are normalised to 0..1."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -33,6 +34,16 @@ class Box(NamedTuple):
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
         return max(0.0, width) * max(0.0, height)
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Its middle."""
+        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
+
+    def distance(self, other: "Box") -> float:
+        """Return how far the middles are from each other, in frame widths and heights, 0..1.42."""
+        (x, y), (other_x, other_y) = self.centre, other.centre
+        return math.hypot(other_x - x, other_y - y)
 
     def iou(self, other: "Box") -> float:
         """Return intersection over union, 0..1."""
@@ -125,6 +136,13 @@ class MatchOutcome:
         """Name of the first product if it is a MATCH."""
         return self.products[0].product.name if self.products and self.decision is Decision.MATCH else None
 
+    @property
+    def confidence(self) -> float | None:
+        """Probability that the first product is right, 0 without one; None if the matching failed."""
+        if self.failure is not None:
+            return None
+        return self.products[0].confidence if self.products else 0.0
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -132,6 +150,35 @@ class Segment:
 
     start_s: float
     end_s: float
+
+
+class Withheld(Enum):
+    """Why a thing is offered nothing; the values are the contract's."""
+
+    OPTED_OUT = common_pb2.WITHHELD_REASON_OPTED_OUT
+    EXCLUDED_CATEGORY = common_pb2.WITHHELD_REASON_EXCLUDED_CATEGORY
+    SENSITIVE_CONTENT = common_pb2.WITHHELD_REASON_SENSITIVE_CONTENT
+    UNCLASSIFIED_CONTENT = common_pb2.WITHHELD_REASON_UNCLASSIFIED_CONTENT
+    TOO_LITTLE_SEEN = common_pb2.WITHHELD_REASON_TOO_LITTLE_SEEN
+
+
+@dataclass(frozen=True)
+class SensitiveRange:
+    """A span in which nothing is offered; no score if no frame of it could be judged."""
+
+    segment: Segment
+    reason: Withheld
+    score: float | None
+
+
+@dataclass(frozen=True)
+class OfferPolicy:
+    """What may be offered; the operator's part and the caller's taken together."""
+
+    opt_out: bool = False
+    excluded_categories: frozenset[str] = frozenset()
+    min_area: float = 0.0  # share of the frame
+    min_seen_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -161,6 +208,13 @@ class Options:
     matching: MatchOptions | None = None  # None: objects are found and not matched
     thumbnails: bool = True
     provisional: bool = False
+    offers: OfferPolicy = OfferPolicy()
+    asked_to_exclude: Sequence[str] = ()  # the caller's own part of offers.excluded_categories
+    rematch_state: bool = False
+    max_lag_s: float | None = None  # of a live stream; None: all frames are looked at
+    timeout_s: float | None = None  # for the whole if the caller sets no deadline; None: the settings'
+    box_tolerance: float = 0.01  # share of the frame, see `thinning`
+    min_object_confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -172,10 +226,12 @@ class FoundObject:
     category: str
     detection_score: float
     segments: Sequence[Segment]
-    observations: Sequence[Observation]
+    observations: Sequence[Observation]  # those that are kept: between them lie straight lines
     best_view: View
     match: MatchOutcome | None
     final: bool
+    withheld: Withheld | None = None
+    supersedes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -187,6 +243,8 @@ class Progress:
     frames_sampled: int
     frames_detected: int
     objects_final: int
+    frames_dropped: int = 0
+    segments_matched: int = 0
 
 
 @dataclass(frozen=True)
@@ -215,6 +273,11 @@ class Summary:
     elapsed_s: float
     stages: Sequence[StageTiming]
     failures: Sequence[status_pb2.Status] = field(default=())
+    objects_withheld: int = 0
+    sensitive_ranges: Sequence[SensitiveRange] = ()
+    opted_out: bool = False
+    frames_dropped: int = 0
+    objects_left_out: int = 0
 
 
 Event = common_pb2.VideoInfo | Progress | FoundObject | Summary

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from shoppable.orchestrator.domain import DetectedFrame, Detection, Frame, Pixels, Segment, View
+from shoppable.orchestrator.camera import STILL, Camera
+from shoppable.orchestrator.domain import DetectedFrame, Detection, Frame, Pixels, Segment, Vector, View
 from shoppable.orchestrator.tracking import Sighting, Track, Tracker
 from shoppable.orchestrator.views import BestViews, colours, crop, quality
 
@@ -11,6 +13,8 @@ from shoppable.orchestrator.views import BestViews, colours, crop, quality
 # is seen as a vase.
 _PART_INSIDE = 0.85
 _PART_SIZE = 0.6  # of the larger's area; a thing as large as the whole is no part
+_FRAME_S = 0.04  # how long a frame is taken to last while there is only one
+_MAX_SIGHTINGS = 100  # of a frame, the surest
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,12 @@ class EndedTrack:
     track: Track
     segment: Segment
     views: Sequence[View]
+    shot: int = 0  # how many cuts were before it
+
+    @cached_property
+    def looks(self) -> Sequence[Vector]:
+        """The colours of its views."""
+        return tuple(colours(view.crop) for view in self.views)
 
 
 class Follower:
@@ -32,30 +42,43 @@ class Follower:
         min_observations: int,
         views_per_object: int,
         read_pixels: Callable[[Frame], Pixels],
+        box_tolerance: float = 0.0,
     ) -> None:
-        self._tracker = Tracker(max_gap_s=max_gap_s)
+        self._tracker = Tracker(max_gap_s=max_gap_s, tolerance=box_tolerance)
+        self._max_gap_s = max_gap_s
+        self._camera = Camera()
         self._min_observations = min_observations
         self._views_per_object = views_per_object
         self._read_pixels = read_pixels
         self._views: dict[int, BestViews] = {}
         self._latest_s: float | None = None
-        self._interval_s = 0.0  # between the two latest frames
+        self._interval_s = _FRAME_S  # between the two latest frames
+        self._shot = 0
 
     def take(self, detected: DetectedFrame) -> list[EndedTrack]:
-        """Take in a frame and return the tracks that ended before it."""
+        """Take in a frame and return the tracks that ended before it. A frame that is not later says nothing new."""
         frame = detected.frame
-        whole = without_parts(detected.detections)
+        if self._latest_s is not None and frame.time_s <= self._latest_s:
+            return []
+        # What is followed costs time by the square of its number; who shows us more than this shows noise.
+        strongest = sorted(detected.detections, key=lambda item: -item.score)[:_MAX_SIGHTINGS]
+        whole = without_parts(strongest)
         sightings: list[Sighting] = []
         crops: list[Pixels] = []
-        if whole:
+        shift = STILL
+        if frame.scene_cut or not (whole or self._tracker.active):
+            self._camera.forget()
+        if whole or self._tracker.active:
             pixels = self._read_pixels(frame)
+            shift = self._camera.shift(pixels)
             crops = [crop(pixels, item.box) for item in whole]
             sightings = [Sighting(item, colours(view)) for item, view in zip(whole, crops, strict=True)]
         if self._latest_s is not None:
             self._interval_s = frame.time_s - self._latest_s
-        step = self._tracker.update(frame.time_s, sightings, scene_cut=frame.scene_cut)
+        step = self._tracker.update(frame.time_s, sightings, scene_cut=frame.scene_cut, shift=shift)
         ended = self._ended(step.ended, cut_s=frame.time_s if frame.scene_cut else None)
         self._latest_s = frame.time_s
+        self._shot += frame.scene_cut
         for track, item, view in zip(step.assigned, whole, crops, strict=True):
             if track is None:
                 continue
@@ -70,20 +93,39 @@ class Follower:
 
     def followed_since(self, category: str) -> float | None:
         """Return the earliest start of the tracks of a category that have not ended, or None."""
-        starts = [track.observations[0].time_s for track in self._tracker.active if track.category == category]
+        starts = [track.first.time_s for track in self._tracker.active if track.category == category]
         return min(starts, default=None)
+
+    def confirmed(self) -> list[EndedTrack]:
+        """Return the tracks in the picture that are no flicker, as they stand now."""
+        return [
+            EndedTrack(
+                track,
+                Segment(track.first.time_s, track.last.time_s + self._interval_s),
+                self._views[track.track_id].best_first(),
+            )
+            for track in self._tracker.active
+            if track.seen >= self._min_observations
+        ]
 
     def _ended(self, tracks: Sequence[Track], *, cut_s: float | None) -> list[EndedTrack]:
         ended = []
         for track in tracks:
             views = self._views.pop(track.track_id).best_first()
-            if len(track.observations) < self._min_observations:
+            if track.seen < self._min_observations:
                 continue  # a detector's flicker
-            end_s = track.last.time_s + self._interval_s
-            segment = Segment(track.observations[0].time_s, end_s if cut_s is None else min(end_s, cut_s))
-            ended.append(EndedTrack(track, segment, views))
+            segment = Segment(track.first.time_s, self._end_s(track, cut_s))
+            ended.append(EndedTrack(track, segment, views, self._shot))
         # Who came first is joined to what was there before first.
         return sorted(ended, key=lambda item: item.segment.start_s)
+
+    def _end_s(self, track: Track, cut_s: float | None) -> float:
+        """Return when a track was over: at the first frame without it, but not long after the last that has it."""
+        seen_s = track.last.time_s
+        next_s = track.unseen_from if track.unseen_from is not None else cut_s
+        if next_s is None:
+            next_s = seen_s + self._interval_s
+        return min(next_s, seen_s + self._max_gap_s)
 
 
 def without_parts(detections: Sequence[Detection]) -> list[Detection]:

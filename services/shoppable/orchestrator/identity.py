@@ -4,6 +4,7 @@ Two tracks are the same object if they never overlap in time and look the same. 
 embeddings where there are any (and by its products, which decide if both are sure), else by colours.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -20,6 +21,9 @@ from shoppable.v1 import product_matcher_pb2
 _SAME_EMBEDDING = 0.80
 _SAME_COLOURS = 0.92
 _SAME_PLACE_BONUS = 0.1  # at full overlap: a thing that was covered for a while is where it was
+_INSTANT = 1e-6  # seconds: finer than any frame's time
+_BARELY = 1e-6  # the same product by the matcher's word alone, far from where it was and hardly alike
+_NEAR_BONUS = 0.2  # for things alike enough, which of them it is: less for each frame's width or height between them
 
 
 @dataclass(frozen=True)
@@ -47,21 +51,41 @@ class TrackedObject:
     object_id: str
     category: str
     tracks: list[MatchedTrack] = field(default_factory=list)
+    supersedes: list[str] = field(default_factory=list)  # ids under which it was told of before it was recognised
 
     @property
     def last_seen_s(self) -> float:
         """When it was last in the picture."""
         return self.tracks[-1].segment.end_s
 
+    @property
+    def detection_score(self) -> float:
+        """The mean score of all sightings."""
+        tracks = [matched.track for matched in self.tracks]
+        return sum(track.score_sum for track in tracks) / sum(track.seen for track in tracks)
+
     def observations(self) -> list[Observation]:
-        """Return all sightings, in order of time."""
+        """Return the sightings that are kept, in order of time."""
         return [observation for matched in self.tracks for observation in matched.track.observations]
+
+    def segments(self, max_gap_s: float) -> list[Segment]:
+        """Return when it is there: spans that nothing but a short gap parts are one, unless a cut is between."""
+        joined: list[Segment] = []
+        shot = -1
+        for matched in self.tracks:
+            segment = matched.segment
+            if matched.ended.shot == shot and segment.start_s - joined[-1].end_s <= max_gap_s:
+                segment = Segment(joined.pop().start_s, segment.end_s)
+            joined.append(segment)
+            shot = matched.ended.shot
+        return joined
 
     def label(self) -> str:
         """Return the label that the detector gave most surely and most often."""
-        votes: dict[str, float] = {}
-        for observation in self.observations():
-            votes[observation.label] = votes.get(observation.label, 0.0) + observation.score
+        votes: defaultdict[str, float] = defaultdict(float)
+        for matched in self.tracks:
+            for label, score in matched.track.label_votes.items():
+                votes[label] += score
         return max(votes, key=lambda label: votes[label])
 
     def best_view(self) -> View:
@@ -81,15 +105,24 @@ class Identities:
         self._open: list[TrackedObject] = []
         self._ids = count(1)
 
-    def add(self, matched: MatchedTrack) -> TrackedObject:
-        """Return the object that the track belongs to: one that came back, or a new one."""
+    def new_id(self) -> str:
+        """Return an id that no object has."""
+        return f"object-{next(self._ids)}"
+
+    def add(self, matched: MatchedTrack, *, told_as: str | None = None) -> TrackedObject:
+        """Return the object that the track belongs to: one that came back, or a new one.
+
+        `told_as` is the id, of `new_id`, under which the track was told of while it was in the picture, if it was.
+        """
         scored = [(self._likeness(candidate, matched), candidate) for candidate in self._open]
         best = max(scored, key=lambda pair: pair[0], default=(0.0, None))
         if best[1] is not None and best[0] > 0:
             best[1].tracks.append(matched)
             best[1].tracks.sort(key=lambda item: item.segment.start_s)
+            if told_as is not None:
+                best[1].supersedes.append(told_as)
             return best[1]
-        found = TrackedObject(f"object-{next(self._ids)}", matched.track.category, [matched])
+        found = TrackedObject(told_as or self.new_id(), matched.track.category, [matched])
         self._open.append(found)
         return found
 
@@ -122,16 +155,24 @@ class Identities:
         nearest = min(candidate.tracks, key=lambda item: abs(item.segment.end_s - matched.segment.start_s))
         if matched.segment.start_s - nearest.segment.end_s > self._window_s:
             return 0.0
-        bonus = _SAME_PLACE_BONUS * nearest.track.last.box.iou(matched.track.observations[0].box)
         verdict = _by_products(candidate, matched)
         if verdict is False:
             return 0.0
+        place, back = nearest.track.last.box, matched.track.first.box
+        likeness = _looks(candidate, nearest, matched) + _SAME_PLACE_BONUS * place.iou(back)
+        if not verdict and likeness <= 0:
+            return 0.0
         # Of several things that are the same product, the one that looks most alike and stood nearest.
-        sure = 1.0 if verdict else 0.0
-        embeddings = _mean(candidate.embeddings()), _mean(matched.match.embeddings if matched.match else ())
-        if embeddings[0] is not None and embeddings[1] is not None:
-            return sure + float(embeddings[0] @ embeddings[1]) + bonus - _SAME_EMBEDDING
-        return sure + float(nearest.track.colours @ matched.track.colours) + bonus - _SAME_COLOURS
+        return max(1.0 + likeness + _NEAR_BONUS * (1 - place.distance(back)), _BARELY)
+
+
+def _looks(candidate: TrackedObject, nearest: MatchedTrack, matched: MatchedTrack) -> float:
+    """Return by how much two things look more alike than they must to be one."""
+    before, now = _mean(candidate.embeddings()), _mean(matched.match.embeddings if matched.match else ())
+    if before is not None and now is not None:
+        return float(before @ now) - _SAME_EMBEDDING
+    # One good look at each is enough: others may show what stands before them.
+    return max(float(one @ other) for one in nearest.ended.looks for other in matched.ended.looks) - _SAME_COLOURS
 
 
 def _by_products(candidate: TrackedObject, matched: MatchedTrack) -> bool | None:
@@ -149,4 +190,4 @@ def _mean(embeddings: Sequence[product_matcher_pb2.Embedding]) -> Vector | None:
 
 
 def _overlap(one: Segment, other: Segment) -> bool:
-    return one.start_s < other.end_s and other.start_s < one.end_s
+    return one.start_s < other.end_s - _INSTANT and other.start_s < one.end_s - _INSTANT

@@ -24,9 +24,25 @@ class FrameSource(Protocol):
         """Yield the video's info, its sampled frames, and a summary. Raises ServiceError."""
         ...
 
+    async def probe(self, source: common_pb2.VideoSource) -> common_pb2.VideoInfo:
+        """Return what a video is; not for an upload. Raises ServiceError."""
+        ...
+
+    async def limits(self) -> dict[str, int]:
+        """Return the decoder's limits by name. Raises ServiceError."""
+        ...
+
 
 class ObjectDetector(Protocol):
     """Finds objects in frames."""
+
+    async def check(self, options: Options) -> None:
+        """Raise ServiceError if a category or model is none of the detector's, or it cannot be asked."""
+        ...
+
+    async def categories(self) -> frozenset[str]:
+        """Return all categories that an object may have. Raises ServiceError."""
+        ...
 
     def detect(
         self, frames: AsyncIterable[Frame], options: Options
@@ -35,11 +51,23 @@ class ObjectDetector(Protocol):
         ...
 
 
+class ContentClassifier(Protocol):
+    """Judges frames."""
+
+    async def score(self, frame: Frame) -> float:
+        """Return how sensitive a frame is, 0..1. Raises ServiceError if it cannot be told."""
+        ...
+
+
 class ProductMatcher(Protocol):
     """Finds products."""
 
     async def check(self, options: MatchOptions) -> None:
         """Raise ServiceError if the catalogue or the filter cannot be used; pass if it cannot be asked now."""
+        ...
+
+    async def embedder(self, catalog: str) -> tuple[common_pb2.ModelVersion, int]:
+        """Return the model of a catalogue's embeddings, and how many values one has. Raises ServiceError."""
         ...
 
     async def match(

@@ -4,10 +4,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from shoppable.runtime.settings import ServerSettings
+from shoppable.runtime.settings import Names
+from shoppable.runtime.triton_connection import TritonSettings
 
 
-class OrchestratorSettings(ServerSettings):
+class OrchestratorSettings(TritonSettings):
     """Settings of the orchestrator."""
 
     service: ClassVar[str] = "orchestrator"
@@ -46,3 +47,29 @@ class OrchestratorSettings(ServerSettings):
     min_observations: int = Field(3, ge=1, description="sampled frames in which an object must be seen to be reported")
     views_per_object: int = Field(4, ge=1, le=8, description="best views of a segment that are matched")
     thumbnail_side: int = Field(320, ge=16, le=2048, description="longest side of thumbnails, pixels")
+
+    excluded_categories: Names = Field(
+        (), description="categories that are never offered, whoever asks, as a,b,c; each must be one of the detector's"
+    )
+    min_offer_area: float = Field(
+        0.0, ge=0, le=1, description="share of the frame that an object must cover once to be offered, by default"
+    )
+    min_offer_seen_s: float = Field(
+        0.0, ge=0, description="seconds that an object must be in the picture to be offered, by default"
+    )
+    classifier_model: str | None = Field(
+        None,
+        description="model on Triton that scores frames as sensitive, 0..1: input images UINT8 [height, width, 3],"
+        " output score FP32 [1]; nothing is offered where it finds something or cannot answer; unset: none",
+    )
+    classifier_threshold: float = Field(0.5, ge=0, le=1, description="score from which a frame is sensitive")
+    classifier_interval_s: float = Field(1.0, gt=0, description="seconds of film between two frames that are scored")
+    classifier_padding_s: float = Field(
+        2.0, ge=0, description="seconds before and after a sensitive frame in which nothing is offered either"
+    )
+    classifier_timeout_s: float = Field(2.0, gt=0, description="seconds that the classifier has for a frame")
+
+    live_timeout_s: float = Field(
+        7 * 86_400.0, gt=0, description="seconds that a live stream may take when the caller sets no deadline"
+    )
+    rematch_objects: int = Field(1000, ge=1, description="objects that one RematchProducts call may bring")

@@ -3,13 +3,14 @@
 import contextlib
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 import structlog
 
+from shoppable.runtime.auth.callers import Caller
 from shoppable.runtime.errors import DeadlineExceededError
 
 REQUEST_ID_KEY = "x-request-id"
@@ -25,8 +26,12 @@ class Call:
     method: str  # such as "DecodeFrames"
     request_id: str
     context: "grpc.aio.ServicerContext[object, object]"
+    # What each message of the request must pass, once decoded; scopes add to it. A check raises a ServiceError.
+    request_checks: list[Callable[[object], None]] = field(default_factory=list)
 
 
+_caller: ContextVar[Caller | None] = ContextVar("shoppable_caller", default=None)
+_account: ContextVar[str | None] = ContextVar("shoppable_account", default=None)
 _current: ContextVar[Call | None] = ContextVar("shoppable_call", default=None)
 
 
@@ -34,6 +39,16 @@ def current_request_id() -> str | None:
     """Return the request id of the call in work, or None outside of any."""
     call = _current.get()
     return call.request_id if call else None
+
+
+def current_caller() -> Caller | None:
+    """Return who made the call in work; None outside of any, and where callers do not have to say who they are."""
+    return _caller.get()
+
+
+def current_account() -> str | None:
+    """Return the name under which the call in work is counted, or None outside of any: see `runtime.accounts`."""
+    return _account.get()
 
 
 def remaining_s(limit_s: float) -> float:
@@ -67,6 +82,29 @@ def serving(call: Call) -> Iterator[None]:
         with structlog.contextvars.bound_contextvars(request_id=call.request_id, method=call.method):
             yield
     finally:
+        structlog.contextvars.unbind_contextvars("caller")
         # A stream that its client dropped is closed by the garbage collector, in a context of its own.
         with contextlib.suppress(ValueError):
             _current.reset(token)
+
+
+@contextlib.contextmanager
+def calling(caller: Caller) -> Iterator[None]:
+    """Make `caller` the one whose call is in work."""
+    token = _caller.set(caller)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # as in `serving`
+            _caller.reset(token)
+
+
+@contextlib.contextmanager
+def counted_as(account: str) -> Iterator[None]:
+    """Count the call in work, and those made for it, under a name."""
+    token = _account.set(account)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # as in `serving`
+            _account.reset(token)

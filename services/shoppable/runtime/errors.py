@@ -14,8 +14,10 @@ from google.rpc import error_details_pb2 as details_pb2
 from google.rpc import status_pb2
 
 DOMAIN = "shoppable"
-# Some proxies cut trailers at 8 KiB, gRPC's own soft limit for metadata.
-_MAX_VIOLATIONS = 50
+# A status travels in trailers, where 8 KiB is the soft limit of gRPC and of some proxies for all of them together: the
+# text percent-encoded, the details in base64. What is over the limit arrives as another error, without a reason.
+_MAX_TEXT_BYTES = 512
+_MAX_VIOLATIONS_BYTES = 2800
 
 
 class ServiceError(Exception):
@@ -63,15 +65,13 @@ class InvalidRequestError(ServiceError):
         )
 
     def details(self) -> list[Message]:
-        """Return a BadRequest."""
-        return [
-            details_pb2.BadRequest(
-                field_violations=[
-                    details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.description)
-                    for violation in self.violations[:_MAX_VIOLATIONS]
-                ]
-            )
-        ]
+        """Return a BadRequest with as many of the violations as there is room for."""
+        request = details_pb2.BadRequest()
+        for violation in self.violations:
+            request.field_violations.add(field=_clipped(violation.field), description=_clipped(violation.description))
+            if request.ByteSize() > _MAX_VIOLATIONS_BYTES:
+                break
+        return [request]
 
 
 class _ResourceError(ServiceError):
@@ -86,7 +86,9 @@ class _ResourceError(ServiceError):
         """Return a ResourceInfo."""
         return [
             details_pb2.ResourceInfo(
-                resource_type=self.resource_type, resource_name=self.resource_name, description=self.message
+                resource_type=self.resource_type,
+                resource_name=_clipped(self.resource_name),
+                description=_clipped(self.message),
             )
         ]
 
@@ -107,6 +109,12 @@ class AlreadyExistsError(_ResourceError):
 
     def __init__(self, resource_type: str, resource_name: str, message: str, *, reason: str = "ALREADY_EXISTS") -> None:
         super().__init__(resource_type, resource_name, message, reason=reason)
+
+
+class UnauthenticatedError(ServiceError):
+    """The call does not say who makes it, or in a way that is not believed."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
 
 
 class PermissionDeniedError(ServiceError):
@@ -166,6 +174,21 @@ class ExhaustedError(_RetryableError):
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+class QuotaExceededError(_RetryableError):
+    """A caller has asked for more than its share."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, subject: str, message: str, *, reason: str, retry_after_s: float) -> None:
+        self.subject = subject
+        super().__init__(message, reason=reason, retry_after_s=retry_after_s, metadata={"caller": subject})
+
+    def details(self) -> list[Message]:
+        """Return a QuotaFailure and a RetryInfo."""
+        violation = details_pb2.QuotaFailure.Violation(subject=f"caller:{self.subject}", description=self.message)
+        return [details_pb2.QuotaFailure(violations=[violation]), *super().details()]
+
+
 class DeadlineExceededError(ServiceError):
     """The caller's time is over."""
 
@@ -178,9 +201,20 @@ class DeadlineExceededError(ServiceError):
 
 
 def to_status(error: ServiceError) -> status_pb2.Status:
-    """Return the error as a google.rpc.Status with ErrorInfo first and its own details after."""
-    status = status_pb2.Status(code=error.code.value[0], message=error.message)
-    info = details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    """Return the error as a google.rpc.Status with ErrorInfo first and its own details after.
+
+    Long texts, such as a name that the caller sent, are cut: a status fits into the trailers of a call.
+    """
+    status = status_pb2.Status(code=error.code.value[0], message=_clipped(error.message))
+    metadata = {key: _clipped(value) for key, value in error.metadata.items()}
+    info = details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     for detail in (info, *error.details()):
         status.details.add().Pack(detail)
     return status
+
+
+def _clipped(text: str) -> str:
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= _MAX_TEXT_BYTES:
+        return text
+    return encoded[: _MAX_TEXT_BYTES - 3].decode(errors="ignore") + "…"

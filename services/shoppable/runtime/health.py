@@ -1,7 +1,7 @@
 """Health that follows what a service needs, for as long as it runs.
 
 A service is NOT_SERVING until its check has passed once, again whenever the check fails, and for good once the server
-drains. The name "" stands for all services together.
+drains. The name "" stands for all services together, and "liveness" for the process: it serves while it answers at all.
 """
 
 import asyncio
@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio
+
+from shoppable.runtime import metrics
 
 _log = structlog.get_logger(__name__)
 _Status = health_pb2.HealthCheckResponse
@@ -20,6 +22,9 @@ ReadinessCheck = Callable[[], Awaitable[None]]
 
 async def always_ready() -> None:
     """The check of a service that needs nothing but itself."""
+
+
+LIVENESS = "liveness"
 
 
 class HealthMonitor:
@@ -36,6 +41,9 @@ class HealthMonitor:
         """Set all to NOT_SERVING: the library's servicer begins with SERVING."""
         for name in ("", *self._checks):
             await self.servicer.set(name, _Status.NOT_SERVING)
+            if name:
+                metrics.SERVING.labels(name).set(0)
+        await self.servicer.set(LIVENESS, _Status.SERVING)
 
     async def watch(self) -> None:
         """Check for ever."""
@@ -50,14 +58,16 @@ class HealthMonitor:
             if self._last.get(name, "") != reason:
                 _log.info("health changed", service=name, serving=reason is None, reason=reason)
             self._last[name] = reason
+            metrics.SERVING.labels(name).set(reason is None)
             await self.servicer.set(name, _Status.SERVING if reason is None else _Status.NOT_SERVING)
         ready = all(reason is None for reason in reasons)
         await self.servicer.set("", _Status.SERVING if ready else _Status.NOT_SERVING)
         return ready
 
     async def drain(self) -> None:
-        """Turn all to NOT_SERVING for good."""
-        await self.servicer.enter_graceful_shutdown()
+        """Turn all services to NOT_SERVING for good: no check may run any more. The process goes on being alive."""
+        for name in ("", *self._checks):
+            await self.servicer.set(name, _Status.NOT_SERVING)
 
     async def _reason(self, check: ReadinessCheck) -> str | None:
         try:

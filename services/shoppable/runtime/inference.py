@@ -4,30 +4,50 @@ Needs the extra of a service that infers (tritonclient). Messages of tritonclien
 """
 
 import contextlib
+import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
-import numpy as np
 import numpy.typing as npt
 import structlog
-from tritonclient.grpc import InferInput, InferRequestedOutput
-from tritonclient.grpc.aio import InferenceServerClient
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.utils import InferenceServerException
 
 from shoppable.runtime import metrics
 from shoppable.runtime.call import remaining_s
 from shoppable.runtime.errors import DeadlineExceededError, ServiceError, UnavailableError
+from shoppable.runtime.spans import asking
+from shoppable.runtime.triton_connection import TritonClient
 
 _log = structlog.get_logger(__name__)
-# Our largest batch is far below; tritonclient's own default is 2 GiB.
-_MAX_MESSAGE_BYTES = 64 * 2**20
+
+
+_ABSENT = "Triton does not have it"
+_MOST_CHARACTERS = 300  # of what Triton says of a model that did not load
+_FOLDERS = re.compile(r"/(?:[^/\s'\":,;]+/)+")
 
 
 class UnknownModelError(Exception):
-    """Triton does not have the model."""
+    """Triton does not have the model, or not that version; the text says why, as far as Triton tells."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output as Triton tells it: with its batch dimension, if it has one; -1 is a free dimension."""
+
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """All tensors of a loaded model, by name."""
+
+    version: str
+    inputs: Mapping[str, TensorInfo]
+    outputs: Mapping[str, TensorInfo]
 
 
 @dataclass(frozen=True)
@@ -40,88 +60,95 @@ class ModelInfo:
     output_shape: tuple[int, ...]
 
 
-@contextlib.asynccontextmanager
-async def connect(endpoint: str) -> AsyncIterator[InferenceServerClient]:
-    """Open a channel to Triton at host:port. It connects when it is first used."""
-    client = InferenceServerClient(
-        endpoint,
-        channel_args=[
-            ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-            ("grpc.enable_http_proxy", 0),
-            # A restarted Triton should be found within a second or two, not after gRPC's two minutes.
-            ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.max_reconnect_backoff_ms", 2000),
-        ],
-    )
-    try:
-        yield client
-    finally:
-        await client.close()
+class AnyModel:
+    """A model of whatever inputs and outputs."""
 
+    def __init__(self, client: TritonClient, name: str, *, timeout_s: float, version: str = "") -> None:
+        """Name a model; nothing is asked yet.
 
-class Model:
-    """A model with one input and one output, both with a batch dimension first."""
-
-    def __init__(
-        self, client: InferenceServerClient, name: str, *, input_name: str, output_name: str, timeout_s: float
-    ) -> None:
+        Args:
+            client: The way to Triton.
+            name: Of the model.
+            timeout_s: For one answer.
+            version: Of the model; empty for the newest that is loaded.
+        """
         self.name = name
+        self.answered_version = ""  # the one that gave the last answer
+        self._version = version
         self._client = client
-        self._input_name = input_name
-        self._output = InferRequestedOutput(output_name)
-        self._output_name = output_name
         self._timeout_s = timeout_s
 
-    async def info(self) -> ModelInfo:
-        """Ask Triton for the model's shapes and its newest version.
+    async def describe(self) -> ModelDescription:
+        """Ask Triton for the model's tensors and its newest version.
 
         Raises:
             UnknownModelError: Triton does not have it.
             UnavailableError: Triton cannot be reached.
             DeadlineExceededError: No answer within the call's time.
         """
-        with self._translated():
-            answer = await self._client.get_model_metadata(self.name, client_timeout=remaining_s(self._timeout_s))
-        shapes: dict[str, tuple[int, ...]] = {
-            tensor.name: tuple(tensor.shape)[1:] for tensor in (*answer.inputs, *answer.outputs)
-        }
-        missing = {self._input_name, self._output_name} - shapes.keys()
-        if missing:
-            raise UnavailableError(
-                f"the model {self.name} on Triton lacks the tensors {sorted(missing)}; fix its configuration",
-                reason="MODEL_MISMATCH",
-            )
-        version = max(answer.versions, key=lambda text: int(text) if text.isdigit() else -1, default="")
-        return ModelInfo(self.name, version, shapes[self._input_name], shapes[self._output_name])
+        try:
+            with self._translated():
+                answer = await self._client.get_model_metadata(
+                    self.name, self._version, client_timeout=remaining_s(self._timeout_s)
+                )
+        except UnknownModelError as error:
+            raise UnknownModelError(await self._absence()) from error
+        version = self._version or max(
+            answer.versions, key=lambda text: int(text) if text.isdigit() else -1, default=""
+        )
+        inputs, outputs = (
+            {tensor.name: TensorInfo(tensor.datatype, tuple(tensor.shape)) for tensor in tensors}
+            for tensors in (answer.inputs, answer.outputs)
+        )
+        return ModelDescription(version, inputs, outputs)
 
-    async def infer(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Run the model on a batch [N, ...] and return its output [N, ...].
+    async def run(
+        self, inputs: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str], *, pictures: int
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Run the model on arrays of whatever the model takes and return the outputs asked for.
+
+        Args:
+            inputs: All of the model's inputs, by name.
+            outputs: Names of the wanted outputs.
+            pictures: How many of the inputs' rows the caller needs answered, for the metrics.
 
         Raises:
             UnknownModelError: Triton does not have it.
             UnavailableError: Triton cannot be reached, or the model cannot run.
             DeadlineExceededError: No answer within the call's time.
         """
-        tensor = InferInput(self._input_name, list(batch.shape), np_to_triton_dtype(batch.dtype))
-        tensor.set_data_from_numpy(np.ascontiguousarray(batch))
         started = time.perf_counter()
         outcome = "failed"
         try:
-            with self._translated():
-                answer = await self._client.infer(
-                    self.name, [tensor], outputs=[self._output], client_timeout=remaining_s(self._timeout_s)
+            with asking("triton", self.name), self._translated():
+                answer = await self._client.infer_arrays(
+                    self.name, inputs, outputs, version=self._version, timeout_s=self._timeout_s
                 )
-            output: npt.NDArray[Any] | None = answer.as_numpy(self._output_name)
-            if output is None or len(output) != len(batch):
+            arrays = {name: answer.as_numpy(name) for name in outputs}
+            missing = sorted(name for name, array in arrays.items() if array is None)
+            if missing:
                 raise UnavailableError(
-                    f"the model {self.name} on Triton answered without a row for each input", reason="MODEL_MISMATCH"
+                    f"the model {self.name} on Triton answered without {missing}", reason="MODEL_MISMATCH"
                 )
+            self.answered_version = answer.get_response().model_version
             outcome = "ok"
-            return output
+            return arrays
         finally:
-            metrics.INFERENCES.labels(self.name, outcome).inc(len(batch))
+            metrics.INFERENCES.labels(self.name, outcome).inc(pictures)
             metrics.INFERENCE_SECONDS.labels(self.name).observe(time.perf_counter() - started)
+
+    async def _absence(self) -> str:
+        """Say, for an operator, why Triton does not have the model; file names are told without their folders."""
+        try:
+            reason = await self._client.not_loaded_because(self.name, timeout_s=remaining_s(self._timeout_s))
+        except grpc.RpcError:
+            reason = None
+        if reason is None:
+            return _ABSENT
+        if reason == "unloaded":
+            return "it is unloaded on Triton"
+        text = _FOLDERS.sub("", " ".join(reason.split()))
+        return f"Triton could not load it: {text[:_MOST_CHARACTERS]}"
 
     @contextlib.contextmanager
     def _translated(self) -> Any:
@@ -139,7 +166,7 @@ class Model:
             return DeadlineExceededError(f"the model {self.name} did not answer within the call's time")
         # A model that failed to load is "unknown" to some versions, with UNAVAILABLE.
         if status == "StatusCode.NOT_FOUND" or "unknown model" in text:
-            return UnknownModelError(self.name)
+            return UnknownModelError(_ABSENT)
         return self._unavailable(f"{status} {text}")
 
     def _unavailable(self, text: str) -> ServiceError:
@@ -150,3 +177,47 @@ class Model:
             reason="INFERENCE_UNAVAILABLE",
             metadata={"model": self.name},
         )
+
+
+class Model(AnyModel):
+    """A model with one input and one output, both with a batch dimension first."""
+
+    def __init__(self, client: TritonClient, name: str, *, input_name: str, output_name: str, timeout_s: float) -> None:
+        super().__init__(client, name, timeout_s=timeout_s)
+        self._input_name = input_name
+        self._output_name = output_name
+
+    async def info(self) -> ModelInfo:
+        """As `describe`, for the two tensors.
+
+        Raises:
+            UnknownModelError: Triton does not have it.
+            UnavailableError: Triton cannot be reached, or the model has no such tensors.
+            DeadlineExceededError: No answer within the call's time.
+        """
+        found = await self.describe()
+        tensors = {**found.inputs, **found.outputs}
+        missing = {self._input_name, self._output_name} - tensors.keys()
+        if missing:
+            raise UnavailableError(
+                f"the model {self.name} on Triton lacks the tensors {sorted(missing)}; fix its configuration",
+                reason="MODEL_MISMATCH",
+            )
+        shape, output_shape = tensors[self._input_name].shape[1:], tensors[self._output_name].shape[1:]
+        return ModelInfo(self.name, found.version, shape, output_shape)
+
+    async def infer(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Run the model on a batch [N, ...] and return its output [N, ...].
+
+        Raises:
+            UnknownModelError: Triton does not have it.
+            UnavailableError: Triton cannot be reached, or the model cannot run.
+            DeadlineExceededError: No answer within the call's time.
+        """
+        answer = await self.run({self._input_name: batch}, [self._output_name], pictures=len(batch))
+        output = answer[self._output_name]
+        if len(output) != len(batch):
+            raise UnavailableError(
+                f"the model {self.name} on Triton answered without a row for each input", reason="MODEL_MISMATCH"
+            )
+        return output

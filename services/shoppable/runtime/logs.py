@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import structlog
+from opentelemetry import trace
 
 from shoppable.runtime.settings import ServerSettings
 
@@ -28,10 +29,16 @@ class _Unless(logging.Filter):
 
 
 def configure_logs(settings: ServerSettings) -> None:
-    """Set up structlog and standard logging for this process. Every record carries the service and the request id."""
+    """Set up structlog and standard logging for this process. Every record has service, request and trace."""
 
     def add_service(_logger: Any, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         event.setdefault("app", f"shoppable-{settings.service}")
+        return event
+
+    def add_trace(_logger: Any, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        context = trace.get_current_span().get_span_context()
+        if context.is_valid:
+            event.setdefault("trace_id", trace.format_trace_id(context.trace_id))
         return event
 
     shared: list[structlog.typing.Processor] = [
@@ -40,6 +47,7 @@ def configure_logs(settings: ServerSettings) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         add_service,
+        add_trace,
     ]
     human = settings.log_format == "human"
     renderer: structlog.typing.Processor = (

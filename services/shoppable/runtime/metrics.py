@@ -1,4 +1,7 @@
-"""The table of all metrics of the suite. Labels have few values: never an id, a path or a text."""
+"""All metrics of the suite; deploy/observability/README.md explains them, in the same order.
+
+Labels have few values: never an id, a path or a text.
+"""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -6,6 +9,9 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 CALLS = Counter("shoppable_calls", "Calls that ended.", ("service", "method", "code"))
 CALLS_IN_WORK = Gauge("shoppable_calls_in_work", "Calls in work.", ("service", "method"))
+CALLS_WAITING = Gauge("shoppable_calls_waiting", "Calls that wait for their turn.")
+CALLS_REFUSED = Counter("shoppable_calls_refused", "Calls refused since a limit was reached.", ("reason",))
+SERVING = Gauge("shoppable_serving", "1 while a service can work, 0 while it cannot.", ("service",))
 CALL_SECONDS = Histogram("shoppable_call_seconds", "Length of calls.", ("service", "method"), buckets=_SECONDS)
 
 FRAMES_DECODED = Counter("shoppable_decoder_frames_decoded", "Frames that the codec gave.")
@@ -28,3 +34,5 @@ INDEX_SECONDS = Histogram("shoppable_index_seconds", "Time of an index operation
 
 OBJECTS_FOUND = Counter("shoppable_orchestrator_objects", "Objects returned.", ("decision",))
 STAGE_FAILURES = Counter("shoppable_orchestrator_failures", "Frames or objects that a stage failed.", ("stage",))
+OBJECTS_WITHHELD = Counter("shoppable_orchestrator_withheld", "Objects that are offered nothing.", ("reason",))
+FRAMES_DROPPED = Counter("shoppable_orchestrator_frames_dropped", "Frames of live streams that came too fast.")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -16,17 +17,22 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_channelz.v1._async import ChannelzServicer  # no public name leads to the asyncio one
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from shoppable import __version__
 from shoppable.runtime import interceptors
+from shoppable.runtime.auth.authenticator import Authenticator
+from shoppable.runtime.exposure import check_exposure
 from shoppable.runtime.health import HealthMonitor, ReadinessCheck, always_ready
+from shoppable.runtime.interceptors.admission import AdmissionLimits
 from shoppable.runtime.logs import configure_logs
+from shoppable.runtime.reflection import add_reflection
 from shoppable.runtime.settings import ServerSettings
 from shoppable.runtime.telemetry import exporting
+from shoppable.runtime.tls import server_credentials
 from shoppable.v1 import server_info_pb2, server_info_pb2_grpc
 
 _log = structlog.get_logger(__name__)
+TIME_KEY = "x-server-time"  # seconds since 1970, in the trailing metadata of GetServerInfo
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class _ServerInfoServicer(server_info_pb2_grpc.ServerInfoServiceServicer):
     async def GetServerInfo(  # noqa: N802  # gRPC's name
         self, request: server_info_pb2.GetServerInfoRequest, context: Any
     ) -> server_info_pb2.GetServerInfoResponse:
+        # Who examines an installation compares the clocks.
+        context.set_trailing_metadata(((TIME_KEY, f"{time.time():.3f}"),))
         return self._answer
 
 
@@ -82,6 +90,14 @@ class Server:
     """A server of an assembly, with health, reflection, channelz and server info beside it."""
 
     def __init__(self, settings: ServerSettings, assembly: Assembly) -> None:
+        """Make the server; it listens after `start`.
+
+        Raises:
+            ConfigurationError: Settings of TLS or callers cannot be used, or would leave it open to a network.
+        """
+        authenticator = Authenticator(settings)
+        check_exposure(settings, callers_are_known=authenticator.asks)
+        self._credentials = server_credentials(settings)
         self._settings = settings
         self._stopping = asyncio.Event()
         self._monitor = HealthMonitor(
@@ -90,10 +106,21 @@ class Server:
             timeout_s=settings.health_timeout_s,
         )
         self._grpc = grpc.aio.server(
-            interceptors=interceptors.chain(max_concurrent_calls=settings.max_concurrent_calls),
+            interceptors=interceptors.chain(
+                AdmissionLimits(
+                    calls=settings.max_concurrent_calls,
+                    calls_per_caller=settings.max_calls_per_caller,
+                    queued=settings.max_queued_calls,
+                    queue_wait_s=settings.queue_wait_s,
+                ),
+                caller_key=settings.caller_key,
+                authenticator=authenticator,
+                open_reflection=settings.auth_open_reflection,
+            ),
             options=[
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
+                *_connection_age(settings),
                 # Two servers on one port would share its connections by chance, without a word.
                 ("grpc.so_reuseport", 0),
             ],
@@ -104,18 +131,24 @@ class Server:
         limits = [
             Limit("max_message_bytes", settings.max_message_bytes, "bytes"),
             Limit("max_concurrent_calls", settings.max_concurrent_calls, "calls"),
+            Limit("max_calls_per_caller", settings.max_calls_per_caller or settings.max_concurrent_calls, "calls"),
+            Limit("max_queued_calls", settings.max_queued_calls, "calls"),
             *assembly.limits,
         ]
         server_info_pb2_grpc.add_ServerInfoServiceServicer_to_server(_ServerInfoServicer(names, limits), self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._monitor.servicer, self._grpc)
+        self._probed: grpc.aio.Server | None = None
+        if settings.health_port is not None:
+            self._probed = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+            health_pb2_grpc.add_HealthServicer_to_server(self._monitor.servicer, self._probed)
+        self.health_address: str | None = None
         channelz_pb2_grpc.add_ChannelzServicer_to_server(ChannelzServicer(), self._grpc)
         standard = [
             health.SERVICE_NAME,
             channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,
-            reflection.SERVICE_NAME,
         ]
         info = server_info_pb2.DESCRIPTOR.services_by_name["ServerInfoService"].full_name
-        reflection.enable_server_reflection([*names, info, *standard], self._grpc)
+        add_reflection([*names, info, *standard], self._grpc)
 
     async def start(self) -> str:
         """Listen, begin to watch health, and return the address as host:port.
@@ -126,11 +159,16 @@ class Server:
         settings = self._settings
         await self._monitor.start()
         address = f"{settings.host}:{settings.port}"
-        credentials = _credentials(settings)
         port = (
-            self._grpc.add_secure_port(address, credentials) if credentials else self._grpc.add_insecure_port(address)
+            self._grpc.add_secure_port(address, self._credentials)
+            if self._credentials
+            else self._grpc.add_insecure_port(address)
         )
         await self._grpc.start()
+        if self._probed is not None:
+            probed_port = self._probed.add_insecure_port(f"{settings.host}:{settings.health_port}")
+            self.health_address = f"{settings.host}:{probed_port}"
+            await self._probed.start()
         # The first check is awaited: who sees the address finds a service whose health is known.
         await self._monitor.check_once()
         self._watch = asyncio.create_task(self._monitor.watch(), name="health")
@@ -148,9 +186,12 @@ class Server:
         await self._stopping.wait()
         _log.info("draining", grace_s=self._settings.shutdown_grace_s)
         self._watch.cancel()
+        await asyncio.wait([self._watch])  # a check that ends late would turn it back
         await self._monitor.drain()
         await asyncio.sleep(self._settings.shutdown_delay_s)
         await self._grpc.stop(self._settings.shutdown_grace_s)
+        if self._probed is not None:
+            await self._probed.stop(0)
         _log.info("stopped")
 
 
@@ -186,16 +227,21 @@ async def _run(settings: SettingsT, build: Build[SettingsT]) -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, server.request_stop)
             address = await server.start()
-            _log.info("listening", address=address, metrics_port=metrics_port, version=__version__)
+            _log.info(
+                "listening",
+                address=address,
+                health_address=server.health_address,
+                metrics_port=metrics_port,
+                version=__version__,
+            )
             await server.serve_until_stopped()
 
 
-def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
-    if settings.tls_certificate_file is None or settings.tls_key_file is None:
-        return None
-    roots = settings.tls_client_ca_file.read_bytes() if settings.tls_client_ca_file else None
-    pair = (settings.tls_key_file.read_bytes(), settings.tls_certificate_file.read_bytes())
-    return grpc.ssl_server_credentials([pair], root_certificates=roots, require_client_auth=roots is not None)
+def _connection_age(settings: ServerSettings) -> list[tuple[str, int]]:
+    """Return gRPC's options for it. Calls that run are let finish, however long."""
+    if settings.max_connection_age_s is None:
+        return []
+    return [("grpc.max_connection_age_ms", int(settings.max_connection_age_s * 1000))]
 
 
 def _write_whole(path: Path, text: str) -> None:

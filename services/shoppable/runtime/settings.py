@@ -27,13 +27,14 @@ PREFIX = "SHOPPABLE_"
 SettingsT = TypeVar("SettingsT", bound="ServerSettings")
 
 
-def _split(value: object) -> object:
+def split_list(value: object) -> object:
+    """Read a,b,c as a list; leave all else as it is."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 # Lists are written a,b,c in flags and variables, and as lists in the file.
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)]
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(split_list)]
 
 
 class SettingsError(Exception):
@@ -55,6 +56,19 @@ class ServerSettings(BaseSettings):
         le=65535,
         description="port of the Prometheus endpoint /metrics; 0 takes a free one; unset: none",
     )
+    health_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port that serves health alone and without TLS, for probes that speak none, as Kubernetes' own;"
+        " 0 takes a free one; unset: health is on the main port only",
+    )
+    max_connection_age_s: float | None = Field(
+        None,
+        gt=0,
+        description="seconds after which a connection is to be replaced, when its calls have ended: clients then look"
+        " up the replicas anew; unset: never",
+    )
     address_file: Path | None = Field(
         None, description="file to write the bound address to, once the server listens: host:port"
     )
@@ -65,6 +79,19 @@ class ServerSettings(BaseSettings):
         64,
         ge=1,
         description="calls in work at a time; more are refused with RESOURCE_EXHAUSTED and RetryInfo",
+    )
+    max_calls_per_caller: int | None = Field(
+        None, ge=1, description="calls of one caller in work at a time; unset: as many as of all"
+    )
+    max_queued_calls: int = Field(
+        0, ge=0, description="calls that may wait for their turn, callers in turns, before more are refused"
+    )
+    queue_wait_s: float = Field(5.0, gt=0, description="seconds that a call may wait for its turn")
+    caller_key: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9_.-]+$",
+        description="metadata key that names the caller, where something trusted sets it, as the orchestrator does"
+        " (x-shoppable-caller); unset: a caller is the address that it calls from",
     )
     shutdown_grace_s: float = Field(20.0, ge=0, description="seconds that running calls have to finish after SIGTERM")
     shutdown_delay_s: float = Field(
@@ -77,9 +104,49 @@ class ServerSettings(BaseSettings):
     otlp_endpoint: str | None = Field(
         None, description="OpenTelemetry collector that takes traces over gRPC, such as http://collector:4317"
     )
-    tls_certificate_file: Path | None = Field(None, description="PEM chain of the server; unset: no TLS")
-    tls_key_file: Path | None = Field(None, description="PEM key of the server")
-    tls_client_ca_file: Path | None = Field(None, description="PEM roots that clients' certificates must come from")
+
+    tls_certificate_file: Path | None = Field(
+        None, description="PEM chain of the server; unset: no TLS; read again when it changes"
+    )
+    tls_key_file: Path | None = Field(None, description="PEM key of the server, not encrypted")
+    tls_client_ca_file: Path | None = Field(
+        None, description="PEM roots that clients' certificates must come from; unset: clients need none"
+    )
+    auth_callers_file: Path | None = Field(
+        None, description="TOML table of callers: digests of their API keys, rights, quotas; read again when it changes"
+    )
+    auth_jwt_keys_file: Path | None = Field(
+        None, description="public keys that sign callers' tokens: a JWK set or a PEM key; read again when it changes"
+    )
+    auth_jwt_keys_url: str | None = Field(None, description="https address of a JWK set, in place of the file")
+    auth_jwt_issuer: str | None = Field(None, description="what tokens must have as iss; needed with tokens")
+    auth_jwt_audience: str | None = Field(None, description="what tokens must have as aud; needed with tokens")
+    auth_jwt_algorithms: Names = Field(
+        ("RS256", "ES256", "EdDSA"), description="signatures that tokens may have, as a,b,c"
+    )
+    auth_open_reflection: bool = Field(False, description="whether reflection answers callers that are not known")
+    quota_requests_per_second: float | None = Field(
+        None, gt=0, description="calls a second of each caller that has no bound of its own; unset: no bound"
+    )
+    quota_burst: int | None = Field(None, ge=1, description="calls at once after a pause; unset: a second's worth")
+    quota_concurrent_calls: int | None = Field(
+        None, ge=1, description="calls in work of each caller that has no bound of its own; unset: no bound"
+    )
+    allow_insecure: bool = Field(
+        False, description="whether to listen beyond this machine without TLS or without knowing callers"
+    )
+    peer_tls: bool = Field(False, description="whether the servers that this one calls speak TLS")
+    peer_ca_file: Path | None = Field(None, description="PEM roots of their certificates; implies peer_tls")
+    peer_certificate_file: Path | None = Field(None, description="PEM chain to show them; implies peer_tls")
+    peer_key_file: Path | None = Field(None, description="PEM key of that chain")
+    peer_api_key_file: Path | None = Field(
+        None, description="file with the API key to show the suite's own services; read again when it changes"
+    )
+
+    @property
+    def speaks_tls_to_peers(self) -> bool:
+        """Whether outgoing calls use TLS."""
+        return self.peer_tls or self.peer_ca_file is not None or self.peer_certificate_file is not None
 
     @classmethod
     def settings_customise_sources(

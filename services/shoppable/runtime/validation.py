@@ -1,6 +1,7 @@
 """Collects all that is wrong with a request, so that the caller hears of everything at once."""
 
 import math
+from collections.abc import Sequence
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -25,6 +26,11 @@ class Violations:
 
     def __bool__(self) -> bool:
         return bool(self._found)
+
+    @property
+    def found(self) -> Sequence[Violation]:
+        """All violations so far."""
+        return tuple(self._found)
 
     def add(self, field: str, description: str) -> None:
         """Note that `field` is wrong; the description says what it must be."""

@@ -25,17 +25,20 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19shoppable/v1/common.proto\x12\x0cshoppable.v1\x1a\x1egoogle/protobuf/duration.proto\"_\n\x05Image\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.shoppable.v1.ImageFormat\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\"G\n\x0b\x42oundingBox\x12\x0c\n\x04left\x18\x01 \x01(\x02\x12\x0b\n\x03top\x18\x02 \x01(\x02\x12\r\n\x05right\x18\x03 \x01(\x02\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x02\"`\n\x0cVideoSegment\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"7\n\x0bVideoUpload\x12\x18\n\x0btotal_bytes\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x0e\n\x0c_total_bytes\"k\n\x0bVideoSource\x12\r\n\x03uri\x18\x01 \x01(\tH\x00\x12\x16\n\x0cinline_bytes\x18\x02 \x01(\x0cH\x00\x12+\n\x06upload\x18\x03 \x01(\x0b\x32\x19.shoppable.v1.VideoUploadH\x00\x42\x08\n\x06source\"\x12\n\x10KeyframeSampling\"=\n\x11TimestampSampling\x12(\n\x05times\x18\x01 \x03(\x0b\x32\x19.google.protobuf.Duration\"E\n\rSceneSampling\x12\x1e\n\x11\x66rames_per_second\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x14\n\x12_frames_per_second\"\xf3\x01\n\rFrameSampling\x12\x1b\n\x11\x66rames_per_second\x18\x01 \x01(\x01H\x00\x12\x19\n\x0f\x65very_nth_frame\x18\x02 \x01(\rH\x00\x12\x38\n\x0ekeyframes_only\x18\x03 \x01(\x0b\x32\x1e.shoppable.v1.KeyframeSamplingH\x00\x12\x35\n\ntimestamps\x18\x04 \x01(\x0b\x32\x1f.shoppable.v1.TimestampSamplingH\x00\x12-\n\x06scenes\x18\x05 \x01(\x0b\x32\x1b.shoppable.v1.SceneSamplingH\x00\x42\n\n\x08strategy\"R\n\nStreamInfo\x12\r\n\x05index\x18\x01 \x01(\r\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.shoppable.v1.StreamKind\x12\r\n\x05\x63odec\x18\x03 \x01(\t\"\xc3\x03\n\tVideoInfo\x12\x11\n\tcontainer\x18\x01 \x01(\t\x12\r\n\x05\x63odec\x18\x02 \x01(\t\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12\x18\n\x10rotation_degrees\x18\x05 \x01(\r\x12+\n\x08\x64uration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x12\x61verage_frame_rate\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0b\x66rame_count\x18\x08 \x01(\x04H\x01\x88\x01\x01\x12\x14\n\x0cpixel_format\x18\t \x01(\t\x12)\n\x07streams\x18\n \x03(\x0b\x32\x18.shoppable.v1.StreamInfo\x12\x17\n\nsize_bytes\x18\x0b \x01(\x04H\x02\x88\x01\x01\x12\x16\n\x0e\x63olor_transfer\x18\x0c \x01(\t\x12\x0b\n\x03hdr\x18\r \x01(\x08\x12\x12\n\ninterlaced\x18\x0e \x01(\x08\x12\x19\n\x0cstream_index\x18\x0f \x01(\rH\x03\x88\x01\x01\x42\x15\n\x13_average_frame_rateB\x0e\n\x0c_frame_countB\r\n\x0b_size_bytesB\x0f\n\r_stream_index\"-\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t*\x87\x01\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12IMAGE_FORMAT_RGB24\x10\x01\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x02\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x03\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x04*q\n\nStreamKind\x12\x1b\n\x17STREAM_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11STREAM_KIND_VIDEO\x10\x01\x12\x15\n\x11STREAM_KIND_AUDIO\x10\x02\x12\x18\n\x14STREAM_KIND_SUBTITLE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19shoppable/v1/common.proto\x12\x0cshoppable.v1\x1a\x1egoogle/protobuf/duration.proto\"_\n\x05Image\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.shoppable.v1.ImageFormat\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\"G\n\x0b\x42oundingBox\x12\x0c\n\x04left\x18\x01 \x01(\x02\x12\x0b\n\x03top\x18\x02 \x01(\x02\x12\r\n\x05right\x18\x03 \x01(\x02\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x02\"`\n\x0cVideoSegment\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"E\n\x0bVideoUpload\x12\x18\n\x0btotal_bytes\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x0c\n\x04live\x18\x02 \x01(\x08\x42\x0e\n\x0c_total_bytes\"k\n\x0bVideoSource\x12\r\n\x03uri\x18\x01 \x01(\tH\x00\x12\x16\n\x0cinline_bytes\x18\x02 \x01(\x0cH\x00\x12+\n\x06upload\x18\x03 \x01(\x0b\x32\x19.shoppable.v1.VideoUploadH\x00\x42\x08\n\x06source\"\x12\n\x10KeyframeSampling\"=\n\x11TimestampSampling\x12(\n\x05times\x18\x01 \x03(\x0b\x32\x19.google.protobuf.Duration\"E\n\rSceneSampling\x12\x1e\n\x11\x66rames_per_second\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x14\n\x12_frames_per_second\"\xf3\x01\n\rFrameSampling\x12\x1b\n\x11\x66rames_per_second\x18\x01 \x01(\x01H\x00\x12\x19\n\x0f\x65very_nth_frame\x18\x02 \x01(\rH\x00\x12\x38\n\x0ekeyframes_only\x18\x03 \x01(\x0b\x32\x1e.shoppable.v1.KeyframeSamplingH\x00\x12\x35\n\ntimestamps\x18\x04 \x01(\x0b\x32\x1f.shoppable.v1.TimestampSamplingH\x00\x12-\n\x06scenes\x18\x05 \x01(\x0b\x32\x1b.shoppable.v1.SceneSamplingH\x00\x42\n\n\x08strategy\"R\n\nStreamInfo\x12\r\n\x05index\x18\x01 \x01(\r\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.shoppable.v1.StreamKind\x12\r\n\x05\x63odec\x18\x03 \x01(\t\"\xc3\x03\n\tVideoInfo\x12\x11\n\tcontainer\x18\x01 \x01(\t\x12\r\n\x05\x63odec\x18\x02 \x01(\t\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12\x18\n\x10rotation_degrees\x18\x05 \x01(\r\x12+\n\x08\x64uration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x12\x61verage_frame_rate\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0b\x66rame_count\x18\x08 \x01(\x04H\x01\x88\x01\x01\x12\x14\n\x0cpixel_format\x18\t \x01(\t\x12)\n\x07streams\x18\n \x03(\x0b\x32\x18.shoppable.v1.StreamInfo\x12\x17\n\nsize_bytes\x18\x0b \x01(\x04H\x02\x88\x01\x01\x12\x16\n\x0e\x63olor_transfer\x18\x0c \x01(\t\x12\x0b\n\x03hdr\x18\r \x01(\x08\x12\x12\n\ninterlaced\x18\x0e \x01(\x08\x12\x19\n\x0cstream_index\x18\x0f \x01(\rH\x03\x88\x01\x01\x42\x15\n\x13_average_frame_rateB\x0e\n\x0c_frame_countB\r\n\x0b_size_bytesB\x0f\n\r_stream_index\"-\n\x0cModelVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t*\x87\x01\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12IMAGE_FORMAT_RGB24\x10\x01\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x02\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x03\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x04*q\n\nStreamKind\x12\x1b\n\x17STREAM_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11STREAM_KIND_VIDEO\x10\x01\x12\x15\n\x11STREAM_KIND_AUDIO\x10\x02\x12\x18\n\x14STREAM_KIND_SUBTITLE\x10\x03*\xed\x01\n\x0eWithheldReason\x12\x1f\n\x1bWITHHELD_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19WITHHELD_REASON_OPTED_OUT\x10\x01\x12%\n!WITHHELD_REASON_EXCLUDED_CATEGORY\x10\x02\x12%\n!WITHHELD_REASON_SENSITIVE_CONTENT\x10\x03\x12(\n$WITHHELD_REASON_UNCLASSIFIED_CONTENT\x10\x04\x12#\n\x1fWITHHELD_REASON_TOO_LITTLE_SEEN\x10\x05\x42\x42\n\x10\x64\x65v.shoppable.v1P\x01Z,shoppable.dev/client/shoppablev1;shoppablev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shoppable.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_IMAGEFORMAT']._serialized_start=1495
-  _globals['_IMAGEFORMAT']._serialized_end=1630
-  _globals['_STREAMKIND']._serialized_start=1632
-  _globals['_STREAMKIND']._serialized_end=1745
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.shoppable.v1P\001Z,shoppable.dev/client/shoppablev1;shoppablev1'
+  _globals['_IMAGEFORMAT']._serialized_start=1509
+  _globals['_IMAGEFORMAT']._serialized_end=1644
+  _globals['_STREAMKIND']._serialized_start=1646
+  _globals['_STREAMKIND']._serialized_end=1759
+  _globals['_WITHHELDREASON']._serialized_start=1762
+  _globals['_WITHHELDREASON']._serialized_end=1999
   _globals['_IMAGE']._serialized_start=75
   _globals['_IMAGE']._serialized_end=170
   _globals['_BOUNDINGBOX']._serialized_start=172
@@ -43,21 +46,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VIDEOSEGMENT']._serialized_start=245
   _globals['_VIDEOSEGMENT']._serialized_end=341
   _globals['_VIDEOUPLOAD']._serialized_start=343
-  _globals['_VIDEOUPLOAD']._serialized_end=398
-  _globals['_VIDEOSOURCE']._serialized_start=400
-  _globals['_VIDEOSOURCE']._serialized_end=507
-  _globals['_KEYFRAMESAMPLING']._serialized_start=509
-  _globals['_KEYFRAMESAMPLING']._serialized_end=527
-  _globals['_TIMESTAMPSAMPLING']._serialized_start=529
-  _globals['_TIMESTAMPSAMPLING']._serialized_end=590
-  _globals['_SCENESAMPLING']._serialized_start=592
-  _globals['_SCENESAMPLING']._serialized_end=661
-  _globals['_FRAMESAMPLING']._serialized_start=664
-  _globals['_FRAMESAMPLING']._serialized_end=907
-  _globals['_STREAMINFO']._serialized_start=909
-  _globals['_STREAMINFO']._serialized_end=991
-  _globals['_VIDEOINFO']._serialized_start=994
-  _globals['_VIDEOINFO']._serialized_end=1445
-  _globals['_MODELVERSION']._serialized_start=1447
-  _globals['_MODELVERSION']._serialized_end=1492
+  _globals['_VIDEOUPLOAD']._serialized_end=412
+  _globals['_VIDEOSOURCE']._serialized_start=414
+  _globals['_VIDEOSOURCE']._serialized_end=521
+  _globals['_KEYFRAMESAMPLING']._serialized_start=523
+  _globals['_KEYFRAMESAMPLING']._serialized_end=541
+  _globals['_TIMESTAMPSAMPLING']._serialized_start=543
+  _globals['_TIMESTAMPSAMPLING']._serialized_end=604
+  _globals['_SCENESAMPLING']._serialized_start=606
+  _globals['_SCENESAMPLING']._serialized_end=675
+  _globals['_FRAMESAMPLING']._serialized_start=678
+  _globals['_FRAMESAMPLING']._serialized_end=921
+  _globals['_STREAMINFO']._serialized_start=923
+  _globals['_STREAMINFO']._serialized_end=1005
+  _globals['_VIDEOINFO']._serialized_start=1008
+  _globals['_VIDEOINFO']._serialized_end=1459
+  _globals['_MODELVERSION']._serialized_start=1461
+  _globals['_MODELVERSION']._serialized_end=1506
 # @@protoc_insertion_point(module_scope)

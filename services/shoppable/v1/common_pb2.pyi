@@ -98,6 +98,44 @@ STREAM_KIND_SUBTITLE: StreamKind.ValueType  # 3
 """Subtitles."""
 Global___StreamKind: _TypeAlias = StreamKind  # noqa: Y015
 
+class _WithheldReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WithheldReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WithheldReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WITHHELD_REASON_UNSPECIFIED: _WithheldReason.ValueType  # 0
+    """Nothing is withheld."""
+    WITHHELD_REASON_OPTED_OUT: _WithheldReason.ValueType  # 1
+    """The request says that nothing may be offered for this video (or this picture)."""
+    WITHHELD_REASON_EXCLUDED_CATEGORY: _WithheldReason.ValueType  # 2
+    """It is of a category that the request or the operator never offers."""
+    WITHHELD_REASON_SENSITIVE_CONTENT: _WithheldReason.ValueType  # 3
+    """It is seen in a span of time that the operator's classifier finds sensitive."""
+    WITHHELD_REASON_UNCLASSIFIED_CONTENT: _WithheldReason.ValueType  # 4
+    """It is seen in a span of time that the classifier could not judge."""
+    WITHHELD_REASON_TOO_LITTLE_SEEN: _WithheldReason.ValueType  # 5
+    """It is too small, or seen for too short a time."""
+
+class WithheldReason(_WithheldReason, metaclass=_WithheldReasonEnumTypeWrapper):
+    """Why a thing is offered no products although it was asked for them. What is withheld is no failure and is never tried
+    again by the server.
+    """
+
+WITHHELD_REASON_UNSPECIFIED: WithheldReason.ValueType  # 0
+"""Nothing is withheld."""
+WITHHELD_REASON_OPTED_OUT: WithheldReason.ValueType  # 1
+"""The request says that nothing may be offered for this video (or this picture)."""
+WITHHELD_REASON_EXCLUDED_CATEGORY: WithheldReason.ValueType  # 2
+"""It is of a category that the request or the operator never offers."""
+WITHHELD_REASON_SENSITIVE_CONTENT: WithheldReason.ValueType  # 3
+"""It is seen in a span of time that the operator's classifier finds sensitive."""
+WITHHELD_REASON_UNCLASSIFIED_CONTENT: WithheldReason.ValueType  # 4
+"""It is seen in a span of time that the classifier could not judge."""
+WITHHELD_REASON_TOO_LITTLE_SEEN: WithheldReason.ValueType  # 5
+"""It is too small, or seen for too short a time."""
+Global___WithheldReason: _TypeAlias = WithheldReason  # noqa: Y015
+
 @_typing.final
 class Image(_message.Message):
     """A picture."""
@@ -205,18 +243,26 @@ class VideoUpload(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
     total_bytes: _builtins.int
     """The whole size in bytes, if known: lets the server refuse a video that is too large before it is
-    sent, and tell a finished upload from a broken one.
+    sent, and tell a finished upload from a broken one. Must not be set if `live` is.
+    """
+    live: _builtins.bool
+    """Whether the bytes may go on without end, as those of a camera do; default false. Nothing of what was decoded
+    is kept, and in place of the limits of bytes, frames and seconds there is one: the server's limit `live_seconds`.
+    The container must be one that can be decoded as it comes: MPEG-TS, Matroska, WebM or fragmented MP4; and
+    neither a start time nor sampling by timestamps can be asked for.
     """
     def __init__(
         self,
         *,
         total_bytes: _builtins.int | None = ...,
+        live: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_total_bytes", b"_total_bytes", "total_bytes", b"total_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_bytes", b"_total_bytes", "total_bytes", b"total_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_bytes", b"_total_bytes", "live", b"live", "total_bytes", b"total_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__total_bytes: _TypeAlias = _typing.Literal["total_bytes"]  # noqa: Y015
     _WhichOneofArgType__total_bytes: _TypeAlias = _typing.Literal["_total_bytes", b"_total_bytes"]  # noqa: Y015
@@ -234,8 +280,12 @@ class VideoSource(_message.Message):
     INLINE_BYTES_FIELD_NUMBER: _builtins.int
     UPLOAD_FIELD_NUMBER: _builtins.int
     uri: _builtins.str
-    """An address of the video: `file:///absolute/path` under a root that the decoder's operator allowed.
-    Other schemes are refused with INVALID_ARGUMENT unless the operator enabled them.
+    """An address of the video, at most 8192 characters, in which all but printable ASCII is percent-encoded:
+    - `file:///absolute/path` under a root that the decoder's operator allowed;
+    - `https://host/path` on a host that the operator allowed, without user name, password and fragment. It is
+      read by ranges if its server knows them, and else in one piece, as an upload is;
+    - `s3://bucket/key` in a bucket that the operator allowed, with the operator's credentials.
+    Schemes that the operator did not enable are refused with INVALID_ARGUMENT; without a setting only `file` is.
     """
     inline_bytes: _builtins.bytes
     """The whole file, for small videos: at most the server's limit `inline_video_bytes`."""

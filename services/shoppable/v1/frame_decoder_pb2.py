@@ -22,31 +22,35 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from shoppable.v1 import common_pb2 as shoppable_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n shoppable/v1/frame_decoder.proto\x12\x0cshoppable.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19shoppable/v1/common.proto\">\n\x11ProbeVideoRequest\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x19.shoppable.v1.VideoSource\"<\n\x12ProbeVideoResponse\x12&\n\x05video\x18\x01 \x01(\x0b\x32\x17.shoppable.v1.VideoInfo\"\xd4\x02\n\x12\x44\x65\x63odeFramesConfig\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x19.shoppable.v1.VideoSource\x12-\n\x08sampling\x18\x02 \x01(\x0b\x32\x1b.shoppable.v1.FrameSampling\x12-\n\nstart_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x0clongest_side\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x30\n\routput_format\x18\x06 \x01(\x0e\x32\x19.shoppable.v1.ImageFormat\x12\x19\n\x0cjpeg_quality\x18\x07 \x01(\rH\x01\x88\x01\x01\x42\x0f\n\r_longest_sideB\x0f\n\r_jpeg_quality\"e\n\x13\x44\x65\x63odeFramesRequest\x12\x32\n\x06\x63onfig\x18\x01 \x01(\x0b\x32 .shoppable.v1.DecodeFramesConfigH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07request\"\x88\x01\n\x05\x46rame\x12\r\n\x05index\x18\x01 \x01(\x04\x12\'\n\x04time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x05image\x18\x03 \x01(\x0b\x32\x13.shoppable.v1.Image\x12\x10\n\x08keyframe\x18\x04 \x01(\x08\x12\x11\n\tscene_cut\x18\x05 \x01(\x08\"\x95\x01\n\rDecodeSummary\x12\x16\n\x0e\x66rames_decoded\x18\x01 \x01(\x04\x12\x13\n\x0b\x66rames_sent\x18\x02 \x01(\x04\x12\x17\n\x0f\x64\x61maged_packets\x18\x03 \x01(\x04\x12+\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\ttruncated\x18\x05 \x01(\x08\"\xa2\x01\n\x14\x44\x65\x63odeFramesResponse\x12(\n\x05video\x18\x01 \x01(\x0b\x32\x17.shoppable.v1.VideoInfoH\x00\x12$\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x13.shoppable.v1.FrameH\x00\x12.\n\x07summary\x18\x03 \x01(\x0b\x32\x1b.shoppable.v1.DecodeSummaryH\x00\x42\n\n\x08response2\xc1\x01\n\x13\x46rameDecoderService\x12O\n\nProbeVideo\x12\x1f.shoppable.v1.ProbeVideoRequest\x1a .shoppable.v1.ProbeVideoResponse\x12Y\n\x0c\x44\x65\x63odeFrames\x12!.shoppable.v1.DecodeFramesRequest\x1a\".shoppable.v1.DecodeFramesResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n shoppable/v1/frame_decoder.proto\x12\x0cshoppable.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x19shoppable/v1/common.proto\">\n\x11ProbeVideoRequest\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x19.shoppable.v1.VideoSource\"<\n\x12ProbeVideoResponse\x12&\n\x05video\x18\x01 \x01(\x0b\x32\x17.shoppable.v1.VideoInfo\"\xd4\x02\n\x12\x44\x65\x63odeFramesConfig\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x19.shoppable.v1.VideoSource\x12-\n\x08sampling\x18\x02 \x01(\x0b\x32\x1b.shoppable.v1.FrameSampling\x12-\n\nstart_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x0clongest_side\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x30\n\routput_format\x18\x06 \x01(\x0e\x32\x19.shoppable.v1.ImageFormat\x12\x19\n\x0cjpeg_quality\x18\x07 \x01(\rH\x01\x88\x01\x01\x42\x0f\n\r_longest_sideB\x0f\n\r_jpeg_quality\"e\n\x13\x44\x65\x63odeFramesRequest\x12\x32\n\x06\x63onfig\x18\x01 \x01(\x0b\x32 .shoppable.v1.DecodeFramesConfigH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07request\"\x88\x01\n\x05\x46rame\x12\r\n\x05index\x18\x01 \x01(\x04\x12\'\n\x04time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x05image\x18\x03 \x01(\x0b\x32\x13.shoppable.v1.Image\x12\x10\n\x08keyframe\x18\x04 \x01(\x08\x12\x11\n\tscene_cut\x18\x05 \x01(\x08\"\x95\x01\n\rDecodeSummary\x12\x16\n\x0e\x66rames_decoded\x18\x01 \x01(\x04\x12\x13\n\x0b\x66rames_sent\x18\x02 \x01(\x04\x12\x17\n\x0f\x64\x61maged_packets\x18\x03 \x01(\x04\x12+\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\ttruncated\x18\x05 \x01(\x08\"\xa2\x01\n\x14\x44\x65\x63odeFramesResponse\x12(\n\x05video\x18\x01 \x01(\x0b\x32\x17.shoppable.v1.VideoInfoH\x00\x12$\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x13.shoppable.v1.FrameH\x00\x12.\n\x07summary\x18\x03 \x01(\x0b\x32\x1b.shoppable.v1.DecodeSummaryH\x00\x42\n\n\x08response2\xde\x01\n\x13\x46rameDecoderService\x12l\n\nProbeVideo\x12\x1f.shoppable.v1.ProbeVideoRequest\x1a .shoppable.v1.ProbeVideoResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/videos:probe:\x01*\x12Y\n\x0c\x44\x65\x63odeFrames\x12!.shoppable.v1.DecodeFramesRequest\x1a\".shoppable.v1.DecodeFramesResponse(\x01\x30\x01\x42\x42\n\x10\x64\x65v.shoppable.v1P\x01Z,shoppable.dev/client/shoppablev1;shoppablev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shoppable.v1.frame_decoder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_PROBEVIDEOREQUEST']._serialized_start=109
-  _globals['_PROBEVIDEOREQUEST']._serialized_end=171
-  _globals['_PROBEVIDEORESPONSE']._serialized_start=173
-  _globals['_PROBEVIDEORESPONSE']._serialized_end=233
-  _globals['_DECODEFRAMESCONFIG']._serialized_start=236
-  _globals['_DECODEFRAMESCONFIG']._serialized_end=576
-  _globals['_DECODEFRAMESREQUEST']._serialized_start=578
-  _globals['_DECODEFRAMESREQUEST']._serialized_end=679
-  _globals['_FRAME']._serialized_start=682
-  _globals['_FRAME']._serialized_end=818
-  _globals['_DECODESUMMARY']._serialized_start=821
-  _globals['_DECODESUMMARY']._serialized_end=970
-  _globals['_DECODEFRAMESRESPONSE']._serialized_start=973
-  _globals['_DECODEFRAMESRESPONSE']._serialized_end=1135
-  _globals['_FRAMEDECODERSERVICE']._serialized_start=1138
-  _globals['_FRAMEDECODERSERVICE']._serialized_end=1331
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.shoppable.v1P\001Z,shoppable.dev/client/shoppablev1;shoppablev1'
+  _globals['_FRAMEDECODERSERVICE'].methods_by_name['ProbeVideo']._loaded_options = None
+  _globals['_FRAMEDECODERSERVICE'].methods_by_name['ProbeVideo']._serialized_options = b'\202\323\344\223\002\025\"\020/v1/videos:probe:\001*'
+  _globals['_PROBEVIDEOREQUEST']._serialized_start=139
+  _globals['_PROBEVIDEOREQUEST']._serialized_end=201
+  _globals['_PROBEVIDEORESPONSE']._serialized_start=203
+  _globals['_PROBEVIDEORESPONSE']._serialized_end=263
+  _globals['_DECODEFRAMESCONFIG']._serialized_start=266
+  _globals['_DECODEFRAMESCONFIG']._serialized_end=606
+  _globals['_DECODEFRAMESREQUEST']._serialized_start=608
+  _globals['_DECODEFRAMESREQUEST']._serialized_end=709
+  _globals['_FRAME']._serialized_start=712
+  _globals['_FRAME']._serialized_end=848
+  _globals['_DECODESUMMARY']._serialized_start=851
+  _globals['_DECODESUMMARY']._serialized_end=1000
+  _globals['_DECODEFRAMESRESPONSE']._serialized_start=1003
+  _globals['_DECODEFRAMESRESPONSE']._serialized_end=1165
+  _globals['_FRAMEDECODERSERVICE']._serialized_start=1168
+  _globals['_FRAMEDECODERSERVICE']._serialized_end=1390
 # @@protoc_insertion_point(module_scope)

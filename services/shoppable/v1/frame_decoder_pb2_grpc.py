@@ -58,11 +58,17 @@ class FrameDecoderServiceServicer:
         - INVALID_ARGUMENT: the source is missing, too large, no video, or of a refused format or size
         (reasons INVALID_REQUEST, NOT_A_VIDEO, NO_VIDEO_STREAM, NO_FRAMES, UNSUPPORTED_CODEC), or beyond a limit,
         which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT,
-        MEMORY_LIMIT).
-        - NOT_FOUND: no file at the URI (ResourceInfo). PERMISSION_DENIED: the URI leads out of the allowed roots.
+        MEMORY_LIMIT). Of a web server's file also CONTENT_ENCODED, REMOTE_REFUSED and TOO_MANY_REDIRECTS.
+        - NOT_FOUND: nothing at the URI (ResourceInfo).
+        - PERMISSION_DENIED: the URI leads to what the operator did not allow (OUTSIDE_ROOTS, HOST_NOT_ALLOWED,
+        PORT_NOT_ALLOWED, ADDRESS_NOT_ALLOWED, REDIRECT_DENIED, BUCKET_NOT_ALLOWED), or is not handed out
+        (FILE_NOT_READABLE, REMOTE_DENIED).
         - RESOURCE_EXHAUSTED: the decoder is busy (RetryInfo).
-        - UNAVAILABLE: the process that decodes was killed, or none can be started (WORKER_KILLED, NO_WORKER, RetryInfo).
+        - UNAVAILABLE: what holds the video cannot be read now (FILE_SYSTEM_FAILED, REMOTE_UNAVAILABLE; RetryInfo), or the
+        process that decodes was killed, or none can be started (WORKER_KILLED, NO_WORKER; RetryInfo).
         - DATA_LOSS: the codec crashed on the video (DECODER_CRASHED, with the signal's name).
+        - DEADLINE_EXCEEDED: besides the caller's own deadline, the video's server was waited for too long in all
+        (reason REMOTE_TOO_SLOW).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,16 +76,22 @@ class FrameDecoderServiceServicer:
 
     def DecodeFrames(self, request_iterator, context):
         """Decodes a video. The first request is the config; if its source is an upload, the chunks of the file
-        follow, in order, and the client then closes its side. A file whose index is at its end works too: it is
-        decoded once its last chunk is here. Back come the video's info, then its frames in order of time, then
-        one summary. A reader that is slow slows the decoder down; nothing piles up.
+        follow, in order, and the client then closes its side. MPEG-TS, Matroska, WebM, and MP4 whose index comes first
+        or that is in fragments are decoded while they arrive, unless a start time or sampling by timestamps is asked
+        for: frames leave before the last chunk is here, and the video's info lacks what only the end tells. All other
+        files, such as an MP4 whose index is at its end, are decoded once their last chunk is here. Back come the
+        video's info, then its frames in order of time, then one summary. A reader that is slow slows the decoder down,
+        and the decoder the upload; nothing piles up.
 
         A damaged packet is skipped and counted. Errors are those of ProbeVideo, and:
-        - INVALID_ARGUMENT: a bad sampling, span, size or format; a chunk before the config; a second config.
+        - INVALID_ARGUMENT: a bad sampling, span, size or format; a chunk before the config; a second config; an upload
+        of another size than announced (SIZE_MISMATCH), or live and of a container that must be whole first
+        (NOT_STREAMABLE). What is wrong with an upload may be told after frames have been sent; those are good.
+        - UNAVAILABLE: besides the above, an upload cannot be stored now (reason SCRATCH_FAILED).
         - DEADLINE_EXCEEDED: besides the caller's own deadline, no chunk came for too long (reason UPLOAD_IDLE), or no
         frame was taken for too long (reason READER_IDLE).
         - DATA_LOSS: nothing more can be read from the video although it has not ended (reason BROKEN_VIDEO);
-        the frames sent before are good.
+        the frames sent before are good. Or a video elsewhere was exchanged for another (reason SOURCE_CHANGED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

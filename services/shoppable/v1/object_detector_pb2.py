@@ -22,49 +22,73 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from shoppable.v1 import common_pb2 as shoppable_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"shoppable/v1/object_detector.proto\x12\x0cshoppable.v1\x1a\x17google/rpc/status.proto\x1a\x19shoppable/v1/common.proto\"\xaa\x01\n\x10\x44\x65tectionOptions\x12\x0e\n\x06models\x18\x01 \x03(\t\x12\x16\n\tmin_score\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\ncategories\x18\x03 \x03(\t\x12\x1c\n\x14include_not_for_sale\x18\x04 \x01(\x08\x12\x1b\n\x0emax_detections\x18\x05 \x01(\rH\x01\x88\x01\x01\x42\x0c\n\n_min_scoreB\x11\n\x0f_max_detections\"l\n\x14\x44\x65tectObjectsRequest\x12#\n\x06images\x18\x01 \x03(\x0b\x32\x13.shoppable.v1.Image\x12/\n\x07options\x18\x02 \x01(\x0b\x32\x1e.shoppable.v1.DetectionOptions\"\x84\x01\n\tDetection\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12\x10\n\x08\x66or_sale\x18\x03 \x01(\x08\x12&\n\x03\x62ox\x18\x04 \x01(\x0b\x32\x19.shoppable.v1.BoundingBox\x12\r\n\x05score\x18\x05 \x01(\x02\x12\r\n\x05model\x18\x06 \x01(\t\"b\n\x0fImageDetections\x12+\n\ndetections\x18\x01 \x03(\x0b\x32\x17.shoppable.v1.Detection\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"s\n\x15\x44\x65tectObjectsResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.shoppable.v1.ImageDetections\x12*\n\x06models\x18\x02 \x03(\x0b\x32\x1a.shoppable.v1.ModelVersion\"F\n\x0e\x44\x65tectionFrame\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\x04\x12\"\n\x05image\x18\x02 \x01(\x0b\x32\x13.shoppable.v1.Image\"\x88\x01\n\x1aStreamDetectObjectsRequest\x12\x30\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1e.shoppable.v1.DetectionOptionsH\x00\x12-\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x1c.shoppable.v1.DetectionFrameH\x00\x42\t\n\x07request\"\x8c\x01\n\x1bStreamDetectObjectsResponse\x12\x31\n\x06models\x18\x01 \x01(\x0b\x32\x1f.shoppable.v1.DetectionModelSetH\x00\x12.\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x1d.shoppable.v1.FrameDetectionsH\x00\x42\n\n\x08response\"?\n\x11\x44\x65tectionModelSet\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.shoppable.v1.ModelVersion\"R\n\x0f\x46rameDetections\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\x04\x12-\n\x06result\x18\x02 \x01(\x0b\x32\x1d.shoppable.v1.ImageDetections\"C\n\x0e\x44\x65tectionLabel\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12\x10\n\x08\x66or_sale\x18\x03 \x01(\x08\"\xcc\x01\n\x0e\x44\x65tectionModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12,\n\x06labels\x18\x03 \x03(\x0b\x32\x1c.shoppable.v1.DetectionLabel\x12\x13\n\x0binput_width\x18\x04 \x01(\r\x12\x14\n\x0cinput_height\x18\x05 \x01(\r\x12\x19\n\x11\x64\x65\x66\x61ult_min_score\x18\x06 \x01(\x02\x12\r\n\x05ready\x18\x07 \x01(\x08\x12\x18\n\x10not_ready_reason\x18\x08 \x01(\t\"\x1c\n\x1aListDetectionModelsRequest\"K\n\x1bListDetectionModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x1c.shoppable.v1.DetectionModel\"(\n\x18GetDetectionModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"H\n\x19GetDetectionModelResponse\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.shoppable.v1.DetectionModel2\xb3\x03\n\x15ObjectDetectorService\x12X\n\rDetectObjects\x12\".shoppable.v1.DetectObjectsRequest\x1a#.shoppable.v1.DetectObjectsResponse\x12n\n\x13StreamDetectObjects\x12(.shoppable.v1.StreamDetectObjectsRequest\x1a).shoppable.v1.StreamDetectObjectsResponse(\x01\x30\x01\x12j\n\x13ListDetectionModels\x12(.shoppable.v1.ListDetectionModelsRequest\x1a).shoppable.v1.ListDetectionModelsResponse\x12\x64\n\x11GetDetectionModel\x12&.shoppable.v1.GetDetectionModelRequest\x1a\'.shoppable.v1.GetDetectionModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"shoppable/v1/object_detector.proto\x12\x0cshoppable.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a\x19shoppable/v1/common.proto\"\xcb\x02\n\x10\x44\x65tectionOptions\x12\x0e\n\x06models\x18\x01 \x03(\t\x12\x16\n\tmin_score\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\ncategories\x18\x03 \x03(\t\x12\x1c\n\x14include_not_for_sale\x18\x04 \x01(\x08\x12\x1b\n\x0emax_detections\x18\x05 \x01(\rH\x01\x88\x01\x01\x12\x1e\n\x16\x64\x65rive_apparel_regions\x18\x06 \x01(\x08\x12I\n\x0emodel_versions\x18\x07 \x03(\x0b\x32\x31.shoppable.v1.DetectionOptions.ModelVersionsEntry\x1a\x34\n\x12ModelVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_min_scoreB\x11\n\x0f_max_detections\"l\n\x14\x44\x65tectObjectsRequest\x12#\n\x06images\x18\x01 \x03(\x0b\x32\x13.shoppable.v1.Image\x12/\n\x07options\x18\x02 \x01(\x0b\x32\x1e.shoppable.v1.DetectionOptions\"~\n\nDerivation\x12+\n\x06region\x18\x01 \x01(\x0e\x32\x1b.shoppable.v1.ApparelRegion\x12\x14\n\x0csource_label\x18\x02 \x01(\t\x12-\n\nsource_box\x18\x03 \x01(\x0b\x32\x19.shoppable.v1.BoundingBox\"\xb2\x01\n\tDetection\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12\x10\n\x08\x66or_sale\x18\x03 \x01(\x08\x12&\n\x03\x62ox\x18\x04 \x01(\x0b\x32\x19.shoppable.v1.BoundingBox\x12\r\n\x05score\x18\x05 \x01(\x02\x12\r\n\x05model\x18\x06 \x01(\t\x12,\n\nderivation\x18\x07 \x01(\x0b\x32\x18.shoppable.v1.Derivation\"b\n\x0fImageDetections\x12+\n\ndetections\x18\x01 \x03(\x0b\x32\x17.shoppable.v1.Detection\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"s\n\x15\x44\x65tectObjectsResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.shoppable.v1.ImageDetections\x12*\n\x06models\x18\x02 \x03(\x0b\x32\x1a.shoppable.v1.ModelVersion\"F\n\x0e\x44\x65tectionFrame\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\x04\x12\"\n\x05image\x18\x02 \x01(\x0b\x32\x13.shoppable.v1.Image\"\x88\x01\n\x1aStreamDetectObjectsRequest\x12\x30\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1e.shoppable.v1.DetectionOptionsH\x00\x12-\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x1c.shoppable.v1.DetectionFrameH\x00\x42\t\n\x07request\"\x8c\x01\n\x1bStreamDetectObjectsResponse\x12\x31\n\x06models\x18\x01 \x01(\x0b\x32\x1f.shoppable.v1.DetectionModelSetH\x00\x12.\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x1d.shoppable.v1.FrameDetectionsH\x00\x42\n\n\x08response\"?\n\x11\x44\x65tectionModelSet\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.shoppable.v1.ModelVersion\"R\n\x0f\x46rameDetections\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\x04\x12-\n\x06result\x18\x02 \x01(\x0b\x32\x1d.shoppable.v1.ImageDetections\"C\n\x0e\x44\x65tectionLabel\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12\x10\n\x08\x66or_sale\x18\x03 \x01(\x08\"\xcc\x01\n\x0e\x44\x65tectionModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12,\n\x06labels\x18\x03 \x03(\x0b\x32\x1c.shoppable.v1.DetectionLabel\x12\x13\n\x0binput_width\x18\x04 \x01(\r\x12\x14\n\x0cinput_height\x18\x05 \x01(\r\x12\x19\n\x11\x64\x65\x66\x61ult_min_score\x18\x06 \x01(\x02\x12\r\n\x05ready\x18\x07 \x01(\x08\x12\x18\n\x10not_ready_reason\x18\x08 \x01(\t\"\x1c\n\x1aListDetectionModelsRequest\"K\n\x1bListDetectionModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x1c.shoppable.v1.DetectionModel\"(\n\x18GetDetectionModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"H\n\x19GetDetectionModelResponse\x12+\n\x05model\x18\x01 \x01(\x0b\x32\x1c.shoppable.v1.DetectionModel\"\x82\x01\n\x08\x43\x61tegory\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0e\n\x06parent\x18\x03 \x01(\t\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x34\n\x0f\x64\x65rived_regions\x18\x05 \x03(\x0e\x32\x1b.shoppable.v1.ApparelRegion\"\x17\n\x15ListCategoriesRequest\"D\n\x16ListCategoriesResponse\x12*\n\ncategories\x18\x01 \x03(\x0b\x32\x16.shoppable.v1.Category*\xc8\x01\n\rApparelRegion\x12\x1e\n\x1a\x41PPAREL_REGION_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41PPAREL_REGION_UPPER_BODY\x10\x01\x12\x1d\n\x19\x41PPAREL_REGION_LOWER_BODY\x10\x02\x12\x17\n\x13\x41PPAREL_REGION_FEET\x10\x03\x12\x1f\n\x1b\x41PPAREL_REGION_WHOLE_OUTFIT\x10\x04\x12\x1f\n\x1b\x41PPAREL_REGION_WHOLE_PERSON\x10\x05\x32\x90\x05\n\x15ObjectDetectorService\x12}\n\rDetectObjects\x12\".shoppable.v1.DetectObjectsRequest\x1a#.shoppable.v1.DetectObjectsResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/images:detectObjects:\x01*\x12n\n\x13StreamDetectObjects\x12(.shoppable.v1.StreamDetectObjectsRequest\x1a).shoppable.v1.StreamDetectObjectsResponse(\x01\x30\x01\x12\x87\x01\n\x13ListDetectionModels\x12(.shoppable.v1.ListDetectionModelsRequest\x1a).shoppable.v1.ListDetectionModelsResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/detectionModels\x12\x88\x01\n\x11GetDetectionModel\x12&.shoppable.v1.GetDetectionModelRequest\x1a\'.shoppable.v1.GetDetectionModelResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/detectionModels/{name}\x12s\n\x0eListCategories\x12#.shoppable.v1.ListCategoriesRequest\x1a$.shoppable.v1.ListCategoriesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/categoriesBB\n\x10\x64\x65v.shoppable.v1P\x01Z,shoppable.dev/client/shoppablev1;shoppablev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shoppable.v1.object_detector_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_DETECTIONOPTIONS']._serialized_start=105
-  _globals['_DETECTIONOPTIONS']._serialized_end=275
-  _globals['_DETECTOBJECTSREQUEST']._serialized_start=277
-  _globals['_DETECTOBJECTSREQUEST']._serialized_end=385
-  _globals['_DETECTION']._serialized_start=388
-  _globals['_DETECTION']._serialized_end=520
-  _globals['_IMAGEDETECTIONS']._serialized_start=522
-  _globals['_IMAGEDETECTIONS']._serialized_end=620
-  _globals['_DETECTOBJECTSRESPONSE']._serialized_start=622
-  _globals['_DETECTOBJECTSRESPONSE']._serialized_end=737
-  _globals['_DETECTIONFRAME']._serialized_start=739
-  _globals['_DETECTIONFRAME']._serialized_end=809
-  _globals['_STREAMDETECTOBJECTSREQUEST']._serialized_start=812
-  _globals['_STREAMDETECTOBJECTSREQUEST']._serialized_end=948
-  _globals['_STREAMDETECTOBJECTSRESPONSE']._serialized_start=951
-  _globals['_STREAMDETECTOBJECTSRESPONSE']._serialized_end=1091
-  _globals['_DETECTIONMODELSET']._serialized_start=1093
-  _globals['_DETECTIONMODELSET']._serialized_end=1156
-  _globals['_FRAMEDETECTIONS']._serialized_start=1158
-  _globals['_FRAMEDETECTIONS']._serialized_end=1240
-  _globals['_DETECTIONLABEL']._serialized_start=1242
-  _globals['_DETECTIONLABEL']._serialized_end=1309
-  _globals['_DETECTIONMODEL']._serialized_start=1312
-  _globals['_DETECTIONMODEL']._serialized_end=1516
-  _globals['_LISTDETECTIONMODELSREQUEST']._serialized_start=1518
-  _globals['_LISTDETECTIONMODELSREQUEST']._serialized_end=1546
-  _globals['_LISTDETECTIONMODELSRESPONSE']._serialized_start=1548
-  _globals['_LISTDETECTIONMODELSRESPONSE']._serialized_end=1623
-  _globals['_GETDETECTIONMODELREQUEST']._serialized_start=1625
-  _globals['_GETDETECTIONMODELREQUEST']._serialized_end=1665
-  _globals['_GETDETECTIONMODELRESPONSE']._serialized_start=1667
-  _globals['_GETDETECTIONMODELRESPONSE']._serialized_end=1739
-  _globals['_OBJECTDETECTORSERVICE']._serialized_start=1742
-  _globals['_OBJECTDETECTORSERVICE']._serialized_end=2177
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.shoppable.v1P\001Z,shoppable.dev/client/shoppablev1;shoppablev1'
+  _globals['_DETECTIONOPTIONS_MODELVERSIONSENTRY']._loaded_options = None
+  _globals['_DETECTIONOPTIONS_MODELVERSIONSENTRY']._serialized_options = b'8\001'
+  _globals['_OBJECTDETECTORSERVICE'].methods_by_name['DetectObjects']._loaded_options = None
+  _globals['_OBJECTDETECTORSERVICE'].methods_by_name['DetectObjects']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/images:detectObjects:\001*'
+  _globals['_OBJECTDETECTORSERVICE'].methods_by_name['ListDetectionModels']._loaded_options = None
+  _globals['_OBJECTDETECTORSERVICE'].methods_by_name['ListDetectionModels']._serialized_options = b'\202\323\344\223\002\025\022\023/v1/detectionModels'
+  _globals['_OBJECTDETECTORSERVICE'].methods_by_name['GetDetectionModel']._loaded_options = None
+  _globals['_OBJECTDETECTORSERVICE'].methods_by_name['GetDetectionModel']._serialized_options = b'\202\323\344\223\002\034\022\032/v1/detectionModels/{name}'
+  _globals['_OBJECTDETECTORSERVICE'].methods_by_name['ListCategories']._loaded_options = None
+  _globals['_OBJECTDETECTORSERVICE'].methods_by_name['ListCategories']._serialized_options = b'\202\323\344\223\002\020\022\016/v1/categories'
+  _globals['_APPARELREGION']._serialized_start=2335
+  _globals['_APPARELREGION']._serialized_end=2535
+  _globals['_DETECTIONOPTIONS']._serialized_start=135
+  _globals['_DETECTIONOPTIONS']._serialized_end=466
+  _globals['_DETECTIONOPTIONS_MODELVERSIONSENTRY']._serialized_start=381
+  _globals['_DETECTIONOPTIONS_MODELVERSIONSENTRY']._serialized_end=433
+  _globals['_DETECTOBJECTSREQUEST']._serialized_start=468
+  _globals['_DETECTOBJECTSREQUEST']._serialized_end=576
+  _globals['_DERIVATION']._serialized_start=578
+  _globals['_DERIVATION']._serialized_end=704
+  _globals['_DETECTION']._serialized_start=707
+  _globals['_DETECTION']._serialized_end=885
+  _globals['_IMAGEDETECTIONS']._serialized_start=887
+  _globals['_IMAGEDETECTIONS']._serialized_end=985
+  _globals['_DETECTOBJECTSRESPONSE']._serialized_start=987
+  _globals['_DETECTOBJECTSRESPONSE']._serialized_end=1102
+  _globals['_DETECTIONFRAME']._serialized_start=1104
+  _globals['_DETECTIONFRAME']._serialized_end=1174
+  _globals['_STREAMDETECTOBJECTSREQUEST']._serialized_start=1177
+  _globals['_STREAMDETECTOBJECTSREQUEST']._serialized_end=1313
+  _globals['_STREAMDETECTOBJECTSRESPONSE']._serialized_start=1316
+  _globals['_STREAMDETECTOBJECTSRESPONSE']._serialized_end=1456
+  _globals['_DETECTIONMODELSET']._serialized_start=1458
+  _globals['_DETECTIONMODELSET']._serialized_end=1521
+  _globals['_FRAMEDETECTIONS']._serialized_start=1523
+  _globals['_FRAMEDETECTIONS']._serialized_end=1605
+  _globals['_DETECTIONLABEL']._serialized_start=1607
+  _globals['_DETECTIONLABEL']._serialized_end=1674
+  _globals['_DETECTIONMODEL']._serialized_start=1677
+  _globals['_DETECTIONMODEL']._serialized_end=1881
+  _globals['_LISTDETECTIONMODELSREQUEST']._serialized_start=1883
+  _globals['_LISTDETECTIONMODELSREQUEST']._serialized_end=1911
+  _globals['_LISTDETECTIONMODELSRESPONSE']._serialized_start=1913
+  _globals['_LISTDETECTIONMODELSRESPONSE']._serialized_end=1988
+  _globals['_GETDETECTIONMODELREQUEST']._serialized_start=1990
+  _globals['_GETDETECTIONMODELREQUEST']._serialized_end=2030
+  _globals['_GETDETECTIONMODELRESPONSE']._serialized_start=2032
+  _globals['_GETDETECTIONMODELRESPONSE']._serialized_end=2104
+  _globals['_CATEGORY']._serialized_start=2107
+  _globals['_CATEGORY']._serialized_end=2237
+  _globals['_LISTCATEGORIESREQUEST']._serialized_start=2239
+  _globals['_LISTCATEGORIESREQUEST']._serialized_end=2262
+  _globals['_LISTCATEGORIESRESPONSE']._serialized_start=2264
+  _globals['_LISTCATEGORIESRESPONSE']._serialized_end=2332
+  _globals['_OBJECTDETECTORSERVICE']._serialized_start=2538
+  _globals['_OBJECTDETECTORSERVICE']._serialized_end=3194
 # @@protoc_insertion_point(module_scope)

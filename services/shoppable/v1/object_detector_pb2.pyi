@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from shoppable.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
@@ -20,30 +21,107 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ApparelRegion:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ApparelRegionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ApparelRegion.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    APPAREL_REGION_UNSPECIFIED: _ApparelRegion.ValueType  # 0
+    """Not stated."""
+    APPAREL_REGION_UPPER_BODY: _ApparelRegion.ValueType  # 1
+    """From the chin to the hips: tops, shirts, jackets."""
+    APPAREL_REGION_LOWER_BODY: _ApparelRegion.ValueType  # 2
+    """From the waist to the ankles: trousers, shorts, skirts."""
+    APPAREL_REGION_FEET: _ApparelRegion.ValueType  # 3
+    """The feet."""
+    APPAREL_REGION_WHOLE_OUTFIT: _ApparelRegion.ValueType  # 4
+    """All from the chin down: dresses, whole outfits."""
+    APPAREL_REGION_WHOLE_PERSON: _ApparelRegion.ValueType  # 5
+    """All of a person who does not stand, or whom the picture's edges cut so that it cannot be told which garment is
+    where. Such a person has no other regions.
+    """
+
+class ApparelRegion(_ApparelRegion, metaclass=_ApparelRegionEnumTypeWrapper):
+    """A part of a person that clothes cover."""
+
+APPAREL_REGION_UNSPECIFIED: ApparelRegion.ValueType  # 0
+"""Not stated."""
+APPAREL_REGION_UPPER_BODY: ApparelRegion.ValueType  # 1
+"""From the chin to the hips: tops, shirts, jackets."""
+APPAREL_REGION_LOWER_BODY: ApparelRegion.ValueType  # 2
+"""From the waist to the ankles: trousers, shorts, skirts."""
+APPAREL_REGION_FEET: ApparelRegion.ValueType  # 3
+"""The feet."""
+APPAREL_REGION_WHOLE_OUTFIT: ApparelRegion.ValueType  # 4
+"""All from the chin down: dresses, whole outfits."""
+APPAREL_REGION_WHOLE_PERSON: ApparelRegion.ValueType  # 5
+"""All of a person who does not stand, or whom the picture's edges cut so that it cannot be told which garment is
+where. Such a person has no other regions.
+"""
+Global___ApparelRegion: _TypeAlias = ApparelRegion  # noqa: Y015
+
 @_typing.final
 class DetectionOptions(_message.Message):
     """What to look for, and with what."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ModelVersionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODELS_FIELD_NUMBER: _builtins.int
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     CATEGORIES_FIELD_NUMBER: _builtins.int
     INCLUDE_NOT_FOR_SALE_FIELD_NUMBER: _builtins.int
     MAX_DETECTIONS_FIELD_NUMBER: _builtins.int
+    DERIVE_APPAREL_REGIONS_FIELD_NUMBER: _builtins.int
+    MODEL_VERSIONS_FIELD_NUMBER: _builtins.int
     min_score: _builtins.float
     """Lowest score of a detection returned, 0..1; default each model's own threshold."""
     include_not_for_sale: _builtins.bool
     """Whether to return also what is seen but not for sale: people, animals, vehicles. Default no."""
     max_detections: _builtins.int
     """Most detections for a picture, the best first, 1..300; default 100."""
+    derive_apparel_regions: _builtins.bool
+    """Whether to return, of each person, also the regions where clothes are worn, told from the person's box: for models
+    that know people and no clothing. They are detections with a `derivation` and count towards max_detections. Where a
+    model itself saw a thing of a region's category there, such as shoes at the feet, the region is left out. A region
+    that is mostly out of the picture is left out, too. INVALID_ARGUMENT where the detector's taxonomy has no
+    categories for them. Default no.
+    """
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the models to ask; default all that the server has. Their findings are fused."""
+        """Names of the models to ask, at most 100; default all that the server has. Their findings are fused."""
 
     @_builtins.property
     def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Categories wanted; default all."""
+        """Ids of the categories wanted (ListCategories), at most 100, each with all categories that are a part of it;
+        default all.
+        """
+
+    @_builtins.property
+    def model_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Versions of models to ask, by the models' names; default the newest that Triton has loaded. A version is a number,
+        1..2147483647, and only of models that are asked, else INVALID_ARGUMENT. One that Triton has not loaded: NOT_FOUND.
+        """
 
     def __init__(
         self,
@@ -53,10 +131,12 @@ class DetectionOptions(_message.Message):
         categories: _abc.Iterable[_builtins.str] | None = ...,
         include_not_for_sale: _builtins.bool = ...,
         max_detections: _builtins.int | None = ...,
+        derive_apparel_regions: _builtins.bool = ...,
+        model_versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_detections", b"_max_detections", "_min_score", b"_min_score", "max_detections", b"max_detections", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_detections", b"_max_detections", "_min_score", b"_min_score", "categories", b"categories", "include_not_for_sale", b"include_not_for_sale", "max_detections", b"max_detections", "min_score", b"min_score", "models", b"models"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_detections", b"_max_detections", "_min_score", b"_min_score", "categories", b"categories", "derive_apparel_regions", b"derive_apparel_regions", "include_not_for_sale", b"include_not_for_sale", "max_detections", b"max_detections", "min_score", b"min_score", "model_versions", b"model_versions", "models", b"models"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_detections: _TypeAlias = _typing.Literal["max_detections"]  # noqa: Y015
     _WhichOneofArgType__max_detections: _TypeAlias = _typing.Literal["_max_detections", b"_max_detections"]  # noqa: Y015
@@ -100,6 +180,38 @@ class DetectObjectsRequest(_message.Message):
 Global___DetectObjectsRequest: _TypeAlias = DetectObjectsRequest  # noqa: Y015
 
 @_typing.final
+class Derivation(_message.Message):
+    """How a detection came about that no model made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    SOURCE_LABEL_FIELD_NUMBER: _builtins.int
+    SOURCE_BOX_FIELD_NUMBER: _builtins.int
+    region: Global___ApparelRegion.ValueType
+    """Which part of a person it is."""
+    source_label: _builtins.str
+    """The label of the detection that it was derived from, for example "person"."""
+    @_builtins.property
+    def source_box(self) -> _common_pb2.BoundingBox:
+        """The box of that detection."""
+
+    def __init__(
+        self,
+        *,
+        region: Global___ApparelRegion.ValueType = ...,
+        source_label: _builtins.str = ...,
+        source_box: _common_pb2.BoundingBox | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source_box", b"source_box"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["region", b"region", "source_box", b"source_box", "source_label", b"source_label"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Derivation: _TypeAlias = Derivation  # noqa: Y015
+
+@_typing.final
 class Detection(_message.Message):
     """One object in one picture."""
 
@@ -111,8 +223,11 @@ class Detection(_message.Message):
     BOX_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    DERIVATION_FIELD_NUMBER: _builtins.int
     label: _builtins.str
-    """The model's own name of what it is, for example "cup"."""
+    """The model's own name of what it is, for example "cup"; of a derived region its name: "upper body", "lower body",
+    "feet", "whole outfit", "whole person".
+    """
     category: _builtins.str
     """The shoppable category that the taxonomy gives the label, for example "drinkware"; empty for what is not
     for sale.
@@ -120,12 +235,16 @@ class Detection(_message.Message):
     for_sale: _builtins.bool
     """Whether things of this label are for sale."""
     score: _builtins.float
-    """The model's score, 0..1: higher is surer; not a probability."""
+    """The model's score, 0..1: higher is surer; not a probability. Of a derived region the person's score."""
     model: _builtins.str
-    """Name of the model that found it."""
+    """Name of the model that found it, or whom it was derived from."""
     @_builtins.property
     def box(self) -> _common_pb2.BoundingBox:
         """Where it is."""
+
+    @_builtins.property
+    def derivation(self) -> Global___Derivation:
+        """Set in what was derived from another detection and not seen by a model; absent in all others."""
 
     def __init__(
         self,
@@ -136,10 +255,11 @@ class Detection(_message.Message):
         box: _common_pb2.BoundingBox | None = ...,
         score: _builtins.float = ...,
         model: _builtins.str = ...,
+        derivation: Global___Derivation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "derivation", b"derivation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "category", b"category", "for_sale", b"for_sale", "label", b"label", "model", b"model", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "category", b"category", "derivation", b"derivation", "for_sale", b"for_sale", "label", b"label", "model", b"model", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -396,7 +516,7 @@ class DetectionModel(_message.Message):
     name: _builtins.str
     """Its name."""
     version: _builtins.str
-    """The version that serves; empty if it is not ready."""
+    """The version that gave the last answer, that is, the newest; empty if it is not ready."""
     input_width: _builtins.int
     """Width of its input in pixels."""
     input_height: _builtins.int
@@ -406,7 +526,9 @@ class DetectionModel(_message.Message):
     ready: _builtins.bool
     """Whether it answered when it was last asked."""
     not_ready_reason: _builtins.str
-    """Why it is not ready; empty if it is."""
+    """Why it is not ready, for the operator; empty if it is. Of a model that failed to load this is Triton's reason, as
+    far as Triton tells it.
+    """
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___DetectionLabel]:
         """Its labels, in the order of its class numbers."""
@@ -517,3 +639,88 @@ class GetDetectionModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetDetectionModelResponse: _TypeAlias = GetDetectionModelResponse  # noqa: Y015
+
+@_typing.final
+class Category(_message.Message):
+    """A shoppable category."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    DERIVED_REGIONS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id, as in Detection.category and best in the products of a catalogue; for example "drinkware"."""
+    display_name: _builtins.str
+    """Its name for people, in English."""
+    parent: _builtins.str
+    """Id of the category that it is a part of; empty at the top."""
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The labels of this detector's models that are of this category itself, each once, in alphabetical order. Empty
+        where only categories below it are found, or nothing.
+        """
+
+    @_builtins.property
+    def derived_regions(self) -> _containers.RepeatedScalarFieldContainer[Global___ApparelRegion.ValueType]:
+        """The derived regions that are of this category."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        parent: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        derived_regions: _abc.Iterable[Global___ApparelRegion.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["derived_regions", b"derived_regions", "display_name", b"display_name", "id", b"id", "labels", b"labels", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Category: _TypeAlias = Category  # noqa: Y015
+
+@_typing.final
+class ListCategoriesRequest(_message.Message):
+    """Asks for all categories."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCategoriesRequest: _TypeAlias = ListCategoriesRequest  # noqa: Y015
+
+@_typing.final
+class ListCategoriesResponse(_message.Message):
+    """All categories."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedCompositeFieldContainer[Global___Category]:
+        """In order of their ids."""
+
+    def __init__(
+        self,
+        *,
+        categories: _abc.Iterable[Global___Category] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCategoriesResponse: _TypeAlias = ListCategoriesResponse  # noqa: Y015

@@ -55,6 +55,11 @@ class ObjectDetectorServiceStub:
                 request_serializer=shoppable_dot_v1_dot_object__detector__pb2.GetDetectionModelRequest.SerializeToString,
                 response_deserializer=shoppable_dot_v1_dot_object__detector__pb2.GetDetectionModelResponse.FromString,
                 _registered_method=True)
+        self.ListCategories = channel.unary_unary(
+                '/shoppable.v1.ObjectDetectorService/ListCategories',
+                request_serializer=shoppable_dot_v1_dot_object__detector__pb2.ListCategoriesRequest.SerializeToString,
+                response_deserializer=shoppable_dot_v1_dot_object__detector__pb2.ListCategoriesResponse.FromString,
+                _registered_method=True)
 
 
 class ObjectDetectorServiceServicer:
@@ -66,7 +71,9 @@ class ObjectDetectorServiceServicer:
 
         Errors:
         - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-        - NOT_FOUND: a model that this detector does not have (ResourceInfo).
+        - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo; the
+        text names the first ten models).
+        - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
         - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -79,7 +86,7 @@ class ObjectDetectorServiceServicer:
 
         A frame that fails (unreadable, or its inference failed) is answered by a result with a status, and the
         stream goes on. Errors that end the stream: INVALID_ARGUMENT (a bad config, a frame before the config) and
-        NOT_FOUND (an unknown model).
+        NOT_FOUND (an unknown model or version), and UNAVAILABLE if a version is asked for while its model cannot run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +101,14 @@ class ObjectDetectorServiceServicer:
 
     def GetDetectionModel(self, request, context):
         """One detection model. Errors: NOT_FOUND (ResourceInfo).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCategories(self, request, context):
+        """Lists the shoppable categories of the detector's taxonomy, in order of their ids. There are few: the list has no
+        pages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,6 +136,11 @@ def add_ObjectDetectorServiceServicer_to_server(servicer, server):
                     servicer.GetDetectionModel,
                     request_deserializer=shoppable_dot_v1_dot_object__detector__pb2.GetDetectionModelRequest.FromString,
                     response_serializer=shoppable_dot_v1_dot_object__detector__pb2.GetDetectionModelResponse.SerializeToString,
+            ),
+            'ListCategories': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCategories,
+                    request_deserializer=shoppable_dot_v1_dot_object__detector__pb2.ListCategoriesRequest.FromString,
+                    response_serializer=shoppable_dot_v1_dot_object__detector__pb2.ListCategoriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -232,6 +252,33 @@ class ObjectDetectorService:
             '/shoppable.v1.ObjectDetectorService/GetDetectionModel',
             shoppable_dot_v1_dot_object__detector__pb2.GetDetectionModelRequest.SerializeToString,
             shoppable_dot_v1_dot_object__detector__pb2.GetDetectionModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCategories(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shoppable.v1.ObjectDetectorService/ListCategories',
+            shoppable_dot_v1_dot_object__detector__pb2.ListCategoriesRequest.SerializeToString,
+            shoppable_dot_v1_dot_object__detector__pb2.ListCategoriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

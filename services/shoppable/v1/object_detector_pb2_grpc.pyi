@@ -38,7 +38,9 @@ class ObjectDetectorServiceStub:
 
     Errors:
     - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-    - NOT_FOUND: a model that this detector does not have (ResourceInfo).
+    - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo; the
+      text names the first ten models).
+    - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
     - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
     """
     StreamDetectObjects: _grpc.StreamStreamMultiCallable[_object_detector_pb2.StreamDetectObjectsRequest, _object_detector_pb2.StreamDetectObjectsResponse]
@@ -47,12 +49,16 @@ class ObjectDetectorServiceStub:
 
     A frame that fails (unreadable, or its inference failed) is answered by a result with a status, and the
     stream goes on. Errors that end the stream: INVALID_ARGUMENT (a bad config, a frame before the config) and
-    NOT_FOUND (an unknown model).
+    NOT_FOUND (an unknown model or version), and UNAVAILABLE if a version is asked for while its model cannot run.
     """
     ListDetectionModels: _grpc.UnaryUnaryMultiCallable[_object_detector_pb2.ListDetectionModelsRequest, _object_detector_pb2.ListDetectionModelsResponse]
     """Lists the detection models, in order of their names. There are few: the list has no pages."""
     GetDetectionModel: _grpc.UnaryUnaryMultiCallable[_object_detector_pb2.GetDetectionModelRequest, _object_detector_pb2.GetDetectionModelResponse]
     """One detection model. Errors: NOT_FOUND (ResourceInfo)."""
+    ListCategories: _grpc.UnaryUnaryMultiCallable[_object_detector_pb2.ListCategoriesRequest, _object_detector_pb2.ListCategoriesResponse]
+    """Lists the shoppable categories of the detector's taxonomy, in order of their ids. There are few: the list has no
+    pages.
+    """
 
 @_typing.type_check_only
 class ObjectDetectorServiceAsyncStub(ObjectDetectorServiceStub):
@@ -64,7 +70,9 @@ class ObjectDetectorServiceAsyncStub(ObjectDetectorServiceStub):
 
     Errors:
     - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-    - NOT_FOUND: a model that this detector does not have (ResourceInfo).
+    - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo; the
+      text names the first ten models).
+    - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
     - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
     """
     StreamDetectObjects: _aio.StreamStreamMultiCallable[_object_detector_pb2.StreamDetectObjectsRequest, _object_detector_pb2.StreamDetectObjectsResponse]  # type: ignore[assignment]
@@ -73,12 +81,16 @@ class ObjectDetectorServiceAsyncStub(ObjectDetectorServiceStub):
 
     A frame that fails (unreadable, or its inference failed) is answered by a result with a status, and the
     stream goes on. Errors that end the stream: INVALID_ARGUMENT (a bad config, a frame before the config) and
-    NOT_FOUND (an unknown model).
+    NOT_FOUND (an unknown model or version), and UNAVAILABLE if a version is asked for while its model cannot run.
     """
     ListDetectionModels: _aio.UnaryUnaryMultiCallable[_object_detector_pb2.ListDetectionModelsRequest, _object_detector_pb2.ListDetectionModelsResponse]  # type: ignore[assignment]
     """Lists the detection models, in order of their names. There are few: the list has no pages."""
     GetDetectionModel: _aio.UnaryUnaryMultiCallable[_object_detector_pb2.GetDetectionModelRequest, _object_detector_pb2.GetDetectionModelResponse]  # type: ignore[assignment]
     """One detection model. Errors: NOT_FOUND (ResourceInfo)."""
+    ListCategories: _aio.UnaryUnaryMultiCallable[_object_detector_pb2.ListCategoriesRequest, _object_detector_pb2.ListCategoriesResponse]  # type: ignore[assignment]
+    """Lists the shoppable categories of the detector's taxonomy, in order of their ids. There are few: the list has no
+    pages.
+    """
 
 class ObjectDetectorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Finds objects in pictures with the models hosted on Triton, and names them in one taxonomy."""
@@ -93,7 +105,9 @@ class ObjectDetectorServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         - INVALID_ARGUMENT: no pictures, too many, or any that cannot be read (one violation for each).
-        - NOT_FOUND: a model that this detector does not have (ResourceInfo).
+        - NOT_FOUND: a model that this detector does not have, or a version that Triton has not loaded (ResourceInfo; the
+          text names the first ten models).
+        - RESOURCE_EXHAUSTED: the request is larger than the server's limit `max_message_bytes`.
         - UNAVAILABLE: Triton cannot be reached or a model cannot run (reason INFERENCE_UNAVAILABLE, RetryInfo).
         """
 
@@ -108,7 +122,7 @@ class ObjectDetectorServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A frame that fails (unreadable, or its inference failed) is answered by a result with a status, and the
         stream goes on. Errors that end the stream: INVALID_ARGUMENT (a bad config, a frame before the config) and
-        NOT_FOUND (an unknown model).
+        NOT_FOUND (an unknown model or version), and UNAVAILABLE if a version is asked for while its model cannot run.
         """
 
     @_abc_1.abstractmethod
@@ -126,5 +140,15 @@ class ObjectDetectorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_object_detector_pb2.GetDetectionModelResponse, _abc.Awaitable[_object_detector_pb2.GetDetectionModelResponse]]:
         """One detection model. Errors: NOT_FOUND (ResourceInfo)."""
+
+    @_abc_1.abstractmethod
+    def ListCategories(
+        self,
+        request: _object_detector_pb2.ListCategoriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_object_detector_pb2.ListCategoriesResponse, _abc.Awaitable[_object_detector_pb2.ListCategoriesResponse]]:
+        """Lists the shoppable categories of the detector's taxonomy, in order of their ids. There are few: the list has no
+        pages.
+        """
 
 def add_ObjectDetectorServiceServicer_to_server(servicer: ObjectDetectorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

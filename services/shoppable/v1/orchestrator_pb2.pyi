@@ -24,6 +24,82 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class OfferOptions(_message.Message):
+    """What may be offered. The operator's own list of categories holds besides, and cannot be lifted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPT_OUT_FIELD_NUMBER: _builtins.int
+    EXCLUDED_CATEGORIES_FIELD_NUMBER: _builtins.int
+    MIN_AREA_FIELD_NUMBER: _builtins.int
+    MIN_SEEN_FIELD_NUMBER: _builtins.int
+    opt_out: _builtins.bool
+    """Whether nothing may be offered for this video. Objects are found as ever; no catalogue is asked, and every object
+    says OPTED_OUT. Default no.
+    """
+    min_area: _builtins.float
+    """Share of the frame's area, 0..1, that an object must cover at least once, or it is offered nothing. Default the
+    operator's, which is 0 unless set.
+    """
+    @_builtins.property
+    def excluded_categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Categories that are never offered, at most 100: their objects are found and not matched. Each must be a category of
+        the detector's (see ListDetectionModels). Default none.
+        """
+
+    @_builtins.property
+    def min_seen(self) -> _duration_pb2.Duration:
+        """Time for which an object must be in the picture in all, or it is offered nothing. Not negative. Default the
+        operator's, which is 0 unless set.
+        """
+
+    def __init__(
+        self,
+        *,
+        opt_out: _builtins.bool = ...,
+        excluded_categories: _abc.Iterable[_builtins.str] | None = ...,
+        min_area: _builtins.float | None = ...,
+        min_seen: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_area", b"_min_area", "min_area", b"min_area", "min_seen", b"min_seen"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_area", b"_min_area", "excluded_categories", b"excluded_categories", "min_area", b"min_area", "min_seen", b"min_seen", "opt_out", b"opt_out"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_area: _TypeAlias = _typing.Literal["min_area"]  # noqa: Y015
+    _WhichOneofArgType__min_area: _TypeAlias = _typing.Literal["_min_area", b"_min_area"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_area) -> _WhichOneofReturnType__min_area | None: ...
+
+Global___OfferOptions: _TypeAlias = OfferOptions  # noqa: Y015
+
+@_typing.final
+class LiveOptions(_message.Message):
+    """How a stream without an end is kept up with. Frames that are still waiting for the detector when newer ones are here
+    are dropped, oldest first, so that the answers stay behind the picture by a bounded time and memory stays flat.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_LAG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def max_lag(self) -> _duration_pb2.Duration:
+        """Most time of the video, between the newest frame that was decoded and the oldest that waits for the detector;
+        0.1..60 seconds; default 2.
+        """
+
+    def __init__(
+        self,
+        *,
+        max_lag: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_lag", b"max_lag"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_lag", b"max_lag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveOptions: _TypeAlias = LiveOptions  # noqa: Y015
+
+@_typing.final
 class AnnotateOptions(_message.Message):
     """What is wanted of a video."""
 
@@ -45,6 +121,11 @@ class AnnotateOptions(_message.Message):
     MIN_CATALOG_REVISION_FIELD_NUMBER: _builtins.int
     OMIT_THUMBNAILS_FIELD_NUMBER: _builtins.int
     INCLUDE_PROVISIONAL_OBJECTS_FIELD_NUMBER: _builtins.int
+    OFFERS_FIELD_NUMBER: _builtins.int
+    INCLUDE_REMATCH_STATE_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
+    BOX_TOLERANCE_FIELD_NUMBER: _builtins.int
+    MIN_OBJECT_CONFIDENCE_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
     """The catalogue's name, `catalogs/{catalog}`. Empty: objects are found and not matched."""
     longest_side: _builtins.int
@@ -66,8 +147,21 @@ class AnnotateOptions(_message.Message):
     omit_thumbnails: _builtins.bool
     """Whether to leave out the pictures of best views. Default: they are there."""
     include_provisional_objects: _builtins.bool
-    """Whether StreamAnnotateVideo also sends an object when it leaves the picture, before it is known whether it comes
-    back: such a message has `final` unset and is replaced by a later one with the same object_id.
+    """Whether StreamAnnotateVideo also sends objects that may still change: as soon as one is confirmed, while it is in
+    the picture; again when a better view or other products are found; and when it leaves. Such a message has `final`
+    unset and is replaced by a later one with the same object_id, or by one that names it in `supersedes`.
+    AnnotateVideo returns what is final, and nothing else.
+    """
+    include_rematch_state: _builtins.bool
+    """Whether objects carry what RematchProducts needs: about 6 KiB for each of at most 8 views. Default no."""
+    box_tolerance: _builtins.float
+    """How far a straight line between two neighbouring boxes of an object may pass from where each edge was seen, as a
+    share of the frame, 0..0.5; default 0.01. 0 returns the box of every sampled moment.
+    """
+    min_object_confidence: _builtins.float
+    """Lowest `confidence` of an object that is returned, 0..1; needs a catalogue. Default: all are, also those that match
+    nothing. As confidences are calibrated, about this share of the objects returned, or more, has the right product
+    first. What could not be matched is left out too. An object that was told as provisional is always told as final.
     """
     @_builtins.property
     def product_filter(self) -> _product_catalog_pb2.ProductFilter:
@@ -93,6 +187,16 @@ class AnnotateOptions(_message.Message):
     def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Categories of objects wanted; default all."""
 
+    @_builtins.property
+    def offers(self) -> Global___OfferOptions:
+        """What may be offered; default everything but what the operator excludes."""
+
+    @_builtins.property
+    def live(self) -> Global___LiveOptions:
+        """Set it for a stream that comes as fast as it is filmed and does not end; default: every sampled frame is looked at,
+        and a slow stage slows the decoder.
+        """
+
     def __init__(
         self,
         *,
@@ -112,11 +216,18 @@ class AnnotateOptions(_message.Message):
         min_catalog_revision: _builtins.int | None = ...,
         omit_thumbnails: _builtins.bool = ...,
         include_provisional_objects: _builtins.bool = ...,
+        offers: Global___OfferOptions | None = ...,
+        include_rematch_state: _builtins.bool = ...,
+        live: Global___LiveOptions | None = ...,
+        box_tolerance: _builtins.float | None = ...,
+        min_object_confidence: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_longest_side", b"_longest_side", "_match_confidence", b"_match_confidence", "_max_objects", b"_max_objects", "_max_products_per_object", b"_max_products_per_object", "_min_catalog_revision", b"_min_catalog_revision", "_min_detection_score", b"_min_detection_score", "_min_product_confidence", b"_min_product_confidence", "end_time", b"end_time", "longest_side", b"longest_side", "match_confidence", b"match_confidence", "max_objects", b"max_objects", "max_products_per_object", b"max_products_per_object", "min_catalog_revision", b"min_catalog_revision", "min_detection_score", b"min_detection_score", "min_product_confidence", b"min_product_confidence", "product_filter", b"product_filter", "sampling", b"sampling", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_box_tolerance", b"_box_tolerance", "_longest_side", b"_longest_side", "_match_confidence", b"_match_confidence", "_max_objects", b"_max_objects", "_max_products_per_object", b"_max_products_per_object", "_min_catalog_revision", b"_min_catalog_revision", "_min_detection_score", b"_min_detection_score", "_min_object_confidence", b"_min_object_confidence", "_min_product_confidence", b"_min_product_confidence", "box_tolerance", b"box_tolerance", "end_time", b"end_time", "live", b"live", "longest_side", b"longest_side", "match_confidence", b"match_confidence", "max_objects", b"max_objects", "max_products_per_object", b"max_products_per_object", "min_catalog_revision", b"min_catalog_revision", "min_detection_score", b"min_detection_score", "min_object_confidence", b"min_object_confidence", "min_product_confidence", b"min_product_confidence", "offers", b"offers", "product_filter", b"product_filter", "sampling", b"sampling", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_longest_side", b"_longest_side", "_match_confidence", b"_match_confidence", "_max_objects", b"_max_objects", "_max_products_per_object", b"_max_products_per_object", "_min_catalog_revision", b"_min_catalog_revision", "_min_detection_score", b"_min_detection_score", "_min_product_confidence", b"_min_product_confidence", "catalog", b"catalog", "categories", b"categories", "detection_models", b"detection_models", "end_time", b"end_time", "include_provisional_objects", b"include_provisional_objects", "longest_side", b"longest_side", "match_confidence", b"match_confidence", "max_objects", b"max_objects", "max_products_per_object", b"max_products_per_object", "min_catalog_revision", b"min_catalog_revision", "min_detection_score", b"min_detection_score", "min_product_confidence", b"min_product_confidence", "omit_thumbnails", b"omit_thumbnails", "product_filter", b"product_filter", "sampling", b"sampling", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_box_tolerance", b"_box_tolerance", "_longest_side", b"_longest_side", "_match_confidence", b"_match_confidence", "_max_objects", b"_max_objects", "_max_products_per_object", b"_max_products_per_object", "_min_catalog_revision", b"_min_catalog_revision", "_min_detection_score", b"_min_detection_score", "_min_object_confidence", b"_min_object_confidence", "_min_product_confidence", b"_min_product_confidence", "box_tolerance", b"box_tolerance", "catalog", b"catalog", "categories", b"categories", "detection_models", b"detection_models", "end_time", b"end_time", "include_provisional_objects", b"include_provisional_objects", "include_rematch_state", b"include_rematch_state", "live", b"live", "longest_side", b"longest_side", "match_confidence", b"match_confidence", "max_objects", b"max_objects", "max_products_per_object", b"max_products_per_object", "min_catalog_revision", b"min_catalog_revision", "min_detection_score", b"min_detection_score", "min_object_confidence", b"min_object_confidence", "min_product_confidence", b"min_product_confidence", "offers", b"offers", "omit_thumbnails", b"omit_thumbnails", "product_filter", b"product_filter", "sampling", b"sampling", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__box_tolerance: _TypeAlias = _typing.Literal["box_tolerance"]  # noqa: Y015
+    _WhichOneofArgType__box_tolerance: _TypeAlias = _typing.Literal["_box_tolerance", b"_box_tolerance"]  # noqa: Y015
     _WhichOneofReturnType__longest_side: _TypeAlias = _typing.Literal["longest_side"]  # noqa: Y015
     _WhichOneofArgType__longest_side: _TypeAlias = _typing.Literal["_longest_side", b"_longest_side"]  # noqa: Y015
     _WhichOneofReturnType__match_confidence: _TypeAlias = _typing.Literal["match_confidence"]  # noqa: Y015
@@ -129,8 +240,12 @@ class AnnotateOptions(_message.Message):
     _WhichOneofArgType__min_catalog_revision: _TypeAlias = _typing.Literal["_min_catalog_revision", b"_min_catalog_revision"]  # noqa: Y015
     _WhichOneofReturnType__min_detection_score: _TypeAlias = _typing.Literal["min_detection_score"]  # noqa: Y015
     _WhichOneofArgType__min_detection_score: _TypeAlias = _typing.Literal["_min_detection_score", b"_min_detection_score"]  # noqa: Y015
+    _WhichOneofReturnType__min_object_confidence: _TypeAlias = _typing.Literal["min_object_confidence"]  # noqa: Y015
+    _WhichOneofArgType__min_object_confidence: _TypeAlias = _typing.Literal["_min_object_confidence", b"_min_object_confidence"]  # noqa: Y015
     _WhichOneofReturnType__min_product_confidence: _TypeAlias = _typing.Literal["min_product_confidence"]  # noqa: Y015
     _WhichOneofArgType__min_product_confidence: _TypeAlias = _typing.Literal["_min_product_confidence", b"_min_product_confidence"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__box_tolerance) -> _WhichOneofReturnType__box_tolerance | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__longest_side) -> _WhichOneofReturnType__longest_side | None: ...
     @_typing.overload
@@ -144,6 +259,8 @@ class AnnotateOptions(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_detection_score) -> _WhichOneofReturnType__min_detection_score | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_object_confidence) -> _WhichOneofReturnType__min_object_confidence | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_product_confidence) -> _WhichOneofReturnType__min_product_confidence | None: ...
 
 Global___AnnotateOptions: _TypeAlias = AnnotateOptions  # noqa: Y015
@@ -156,6 +273,11 @@ class AnnotateVideoRequest(_message.Message):
 
     SOURCE_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    validate_only: _builtins.bool
+    """Whether only to check the request and say what would be done: the answer has a plan and nothing else. Every
+    violation is named at once, also those that only other services know. Default no.
+    """
     @_builtins.property
     def source(self) -> _common_pb2.VideoSource:
         """The video: a URI or inline bytes."""
@@ -169,10 +291,11 @@ class AnnotateVideoRequest(_message.Message):
         *,
         source: _common_pb2.VideoSource | None = ...,
         options: Global___AnnotateOptions | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "source", b"source", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -186,6 +309,11 @@ class AnnotateConfig(_message.Message):
 
     SOURCE_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    validate_only: _builtins.bool
+    """Whether only to check the request and say what would be done: the answer has a plan and nothing else. Every
+    violation is named at once, also those that only other services know. Default no.
+    """
     @_builtins.property
     def source(self) -> _common_pb2.VideoSource:
         """The video."""
@@ -199,10 +327,11 @@ class AnnotateConfig(_message.Message):
         *,
         source: _common_pb2.VideoSource | None = ...,
         options: Global___AnnotateOptions | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "source", b"source", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -240,7 +369,7 @@ Global___StreamAnnotateVideoRequest: _TypeAlias = StreamAnnotateVideoRequest  # 
 
 @_typing.final
 class TimedBox(_message.Message):
-    """Where an object was at one moment. Between two boxes of one segment, straight lines are a good guess."""
+    """Where an object was at one moment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -326,6 +455,9 @@ class ShoppableObject(_message.Message):
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     FINAL_FIELD_NUMBER: _builtins.int
     MATCH_STATUS_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
+    REMATCH_STATE_FIELD_NUMBER: _builtins.int
+    SUPERSEDES_FIELD_NUMBER: _builtins.int
     object_id: _builtins.str
     """Its id within this answer."""
     label: _builtins.str
@@ -340,13 +472,19 @@ class ShoppableObject(_message.Message):
     """Probability that the first product is right, 0..1; absent as `decision`."""
     final: _builtins.bool
     """Whether nothing about it will change any more."""
+    withheld: _common_pb2.WithheldReason.ValueType
+    """Why it is offered no products although a catalogue was asked for; unset if nothing is withheld. `decision` and
+    `confidence` are then absent.
+    """
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.VideoSegment]:
         """When it is in the picture, in order of time, not overlapping."""
 
     @_builtins.property
     def boxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimedBox]:
-        """Where it is at each sampled moment, in order of time."""
+        """Where it is, in order of time: the first and the last box of each track of it, and of those between as many as
+        `box_tolerance` needs. The boxes of one segment are to be joined by straight lines.
+        """
 
     @_builtins.property
     def best_view(self) -> Global___BestView:
@@ -359,6 +497,14 @@ class ShoppableObject(_message.Message):
     @_builtins.property
     def match_status(self) -> _status_pb2.Status:
         """Why it has no products although a catalogue was asked for; absent if all went well."""
+
+    @_builtins.property
+    def rematch_state(self) -> Global___RematchState:
+        """What RematchProducts needs to find its products again; absent unless asked for."""
+
+    @_builtins.property
+    def supersedes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of provisional objects that turned out to be this one: what was told under them is void."""
 
     def __init__(
         self,
@@ -375,16 +521,69 @@ class ShoppableObject(_message.Message):
         confidence: _builtins.float | None = ...,
         final: _builtins.bool = ...,
         match_status: _status_pb2.Status | None = ...,
+        withheld: _common_pb2.WithheldReason.ValueType = ...,
+        rematch_state: Global___RematchState | None = ...,
+        supersedes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "best_view", b"best_view", "confidence", b"confidence", "match_status", b"match_status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "best_view", b"best_view", "confidence", b"confidence", "match_status", b"match_status", "rematch_state", b"rematch_state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "best_view", b"best_view", "boxes", b"boxes", "category", b"category", "confidence", b"confidence", "decision", b"decision", "detection_score", b"detection_score", "final", b"final", "label", b"label", "match_status", b"match_status", "object_id", b"object_id", "products", b"products", "segments", b"segments"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "best_view", b"best_view", "boxes", b"boxes", "category", b"category", "confidence", b"confidence", "decision", b"decision", "detection_score", b"detection_score", "final", b"final", "label", b"label", "match_status", b"match_status", "object_id", b"object_id", "products", b"products", "rematch_state", b"rematch_state", "segments", b"segments", "supersedes", b"supersedes", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
 
 Global___ShoppableObject: _TypeAlias = ShoppableObject  # noqa: Y015
+
+@_typing.final
+class RematchState(_message.Message):
+    """What was seen of an object, as far as finding its products needs it. Keep it and send it back as it is; what is in it
+    is the server's and may change with `version`. It has embeddings and no pictures.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    VIEWS_FIELD_NUMBER: _builtins.int
+    AREA_FIELD_NUMBER: _builtins.int
+    SEEN_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Version of this form: 1."""
+    category: _builtins.str
+    """The object's category."""
+    area: _builtins.float
+    """Largest share of the frame's area that it covered, 0..1."""
+    withheld: _common_pb2.WithheldReason.ValueType
+    """Why its products are withheld for good: OPTED_OUT, EXCLUDED_CATEGORY, SENSITIVE_CONTENT, UNCLASSIFIED_CONTENT, or
+    unset.
+    """
+    @_builtins.property
+    def views(self) -> _containers.RepeatedCompositeFieldContainer[_product_matcher_pb2.Embedding]:
+        """The views that were matched, in their order, at most 8. None if the object is withheld."""
+
+    @_builtins.property
+    def seen(self) -> _duration_pb2.Duration:
+        """For how long it was in the picture, in all."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        category: _builtins.str = ...,
+        views: _abc.Iterable[_product_matcher_pb2.Embedding] | None = ...,
+        area: _builtins.float = ...,
+        seen: _duration_pb2.Duration | None = ...,
+        withheld: _common_pb2.WithheldReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["seen", b"seen"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["area", b"area", "category", b"category", "seen", b"seen", "version", b"version", "views", b"views", "withheld", b"withheld"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RematchState: _TypeAlias = RematchState  # noqa: Y015
 
 @_typing.final
 class AnnotateProgress(_message.Message):
@@ -397,6 +596,8 @@ class AnnotateProgress(_message.Message):
     FRAMES_SAMPLED_FIELD_NUMBER: _builtins.int
     FRAMES_DETECTED_FIELD_NUMBER: _builtins.int
     OBJECTS_FINAL_FIELD_NUMBER: _builtins.int
+    FRAMES_DROPPED_FIELD_NUMBER: _builtins.int
+    SEGMENTS_MATCHED_FIELD_NUMBER: _builtins.int
     fraction: _builtins.float
     """Share of the video that is done, 0..1; absent if its length is not known."""
     frames_sampled: _builtins.int
@@ -405,6 +606,10 @@ class AnnotateProgress(_message.Message):
     """Frames in which objects were looked for."""
     objects_final: _builtins.int
     """Objects that are final."""
+    frames_dropped: _builtins.int
+    """Frames that were dropped before the detector, since a live stream must be kept up with."""
+    segments_matched: _builtins.int
+    """Segments of objects whose products were looked up."""
     @_builtins.property
     def time(self) -> _duration_pb2.Duration:
         """The latest moment whose objects are known."""
@@ -417,10 +622,12 @@ class AnnotateProgress(_message.Message):
         frames_sampled: _builtins.int = ...,
         frames_detected: _builtins.int = ...,
         objects_final: _builtins.int = ...,
+        frames_dropped: _builtins.int = ...,
+        segments_matched: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "fraction", b"fraction", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "fraction", b"fraction", "frames_detected", b"frames_detected", "frames_sampled", b"frames_sampled", "objects_final", b"objects_final", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fraction", b"_fraction", "fraction", b"fraction", "frames_detected", b"frames_detected", "frames_dropped", b"frames_dropped", "frames_sampled", b"frames_sampled", "objects_final", b"objects_final", "segments_matched", b"segments_matched", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fraction: _TypeAlias = _typing.Literal["fraction"]  # noqa: Y015
     _WhichOneofArgType__fraction: _TypeAlias = _typing.Literal["_fraction", b"_fraction"]  # noqa: Y015
@@ -465,6 +672,50 @@ class StageTiming(_message.Message):
 Global___StageTiming: _TypeAlias = StageTiming  # noqa: Y015
 
 @_typing.final
+class FoundProduct(_message.Message):
+    """A product of the video, once, however many objects are it: two bottles of a kind on one table, or one that came back
+    after its object was final.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    OBJECT_IDS_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    product: _builtins.str
+    """Resource name of the product, `catalogs/{catalog}/products/{product}`."""
+    title: _builtins.str
+    """Its title."""
+    confidence: _builtins.float
+    """Confidence of the surest of the objects, 0..1."""
+    @_builtins.property
+    def object_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The objects whose decision is MATCH_DECISION_MATCH and whose first product it is, in order of appearance."""
+
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.VideoSegment]:
+        """When any of them is in the picture, in order of time, not overlapping nor touching."""
+
+    def __init__(
+        self,
+        *,
+        product: _builtins.str = ...,
+        title: _builtins.str = ...,
+        confidence: _builtins.float = ...,
+        object_ids: _abc.Iterable[_builtins.str] | None = ...,
+        segments: _abc.Iterable[_common_pb2.VideoSegment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "object_ids", b"object_ids", "product", b"product", "segments", b"segments", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundProduct: _TypeAlias = FoundProduct  # noqa: Y015
+
+@_typing.final
 class AnnotateSummary(_message.Message):
     """How the work went, and what it was done with."""
 
@@ -483,6 +734,12 @@ class AnnotateSummary(_message.Message):
     ELAPSED_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
+    OBJECTS_WITHHELD_FIELD_NUMBER: _builtins.int
+    SENSITIVE_RANGES_FIELD_NUMBER: _builtins.int
+    OFFERS_OPTED_OUT_FIELD_NUMBER: _builtins.int
+    FRAMES_DROPPED_FIELD_NUMBER: _builtins.int
+    FOUND_PRODUCTS_FIELD_NUMBER: _builtins.int
+    OBJECTS_LEFT_OUT_FIELD_NUMBER: _builtins.int
     frames_sampled: _builtins.int
     """Frames that were sampled."""
     frames_failed: _builtins.int
@@ -497,6 +754,14 @@ class AnnotateSummary(_message.Message):
     """Whether the video ended well before the duration that it states."""
     catalog_revision: _builtins.int
     """The catalogue's revision that was searched; absent if nothing was matched."""
+    objects_withheld: _builtins.int
+    """Objects that are returned and offered nothing: see ShoppableObject.withheld."""
+    offers_opted_out: _builtins.bool
+    """Whether the request's opt-out was honoured."""
+    frames_dropped: _builtins.int
+    """Frames of a live stream that were dropped before the detector."""
+    objects_left_out: _builtins.int
+    """Objects that were left out since they are less sure than `min_object_confidence`."""
     @_builtins.property
     def video(self) -> _common_pb2.VideoInfo:
         """The video as decoded."""
@@ -521,6 +786,16 @@ class AnnotateSummary(_message.Message):
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[_status_pb2.Status]:
         """What went wrong without ending the work, at most 20, each kind once."""
 
+    @_builtins.property
+    def sensitive_ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___SensitiveRange]:
+        """Spans in which nothing is offered, in order of time, at most 1000: beyond, the nearest are joined. Empty if the
+        operator has no classifier.
+        """
+
+    @_builtins.property
+    def found_products(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundProduct]:
+        """The products that objects of this answer match, in order of first appearance; at most 10000."""
+
     def __init__(
         self,
         *,
@@ -537,16 +812,203 @@ class AnnotateSummary(_message.Message):
         elapsed: _duration_pb2.Duration | None = ...,
         stages: _abc.Iterable[Global___StageTiming] | None = ...,
         failures: _abc.Iterable[_status_pb2.Status] | None = ...,
+        objects_withheld: _builtins.int = ...,
+        sensitive_ranges: _abc.Iterable[Global___SensitiveRange] | None = ...,
+        offers_opted_out: _builtins.bool = ...,
+        frames_dropped: _builtins.int = ...,
+        found_products: _abc.Iterable[Global___FoundProduct] | None = ...,
+        objects_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_catalog_revision", b"_catalog_revision", "catalog_revision", b"catalog_revision", "elapsed", b"elapsed", "embedder", b"embedder", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catalog_revision", b"_catalog_revision", "catalog_revision", b"catalog_revision", "damaged_packets", b"damaged_packets", "detection_models", b"detection_models", "elapsed", b"elapsed", "embedder", b"embedder", "failures", b"failures", "frames_failed", b"frames_failed", "frames_sampled", b"frames_sampled", "objects", b"objects", "objects_unmatched", b"objects_unmatched", "stages", b"stages", "truncated", b"truncated", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catalog_revision", b"_catalog_revision", "catalog_revision", b"catalog_revision", "damaged_packets", b"damaged_packets", "detection_models", b"detection_models", "elapsed", b"elapsed", "embedder", b"embedder", "failures", b"failures", "found_products", b"found_products", "frames_dropped", b"frames_dropped", "frames_failed", b"frames_failed", "frames_sampled", b"frames_sampled", "objects", b"objects", "objects_left_out", b"objects_left_out", "objects_unmatched", b"objects_unmatched", "objects_withheld", b"objects_withheld", "offers_opted_out", b"offers_opted_out", "sensitive_ranges", b"sensitive_ranges", "stages", b"stages", "truncated", b"truncated", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__catalog_revision: _TypeAlias = _typing.Literal["catalog_revision"]  # noqa: Y015
     _WhichOneofArgType__catalog_revision: _TypeAlias = _typing.Literal["_catalog_revision", b"_catalog_revision"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__catalog_revision) -> _WhichOneofReturnType__catalog_revision | None: ...
 
 Global___AnnotateSummary: _TypeAlias = AnnotateSummary  # noqa: Y015
+
+@_typing.final
+class SensitiveRange(_message.Message):
+    """A span of time in which nothing is offered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """The highest score that the classifier gave in it, 0..1; absent if it judged no frame of it."""
+    reason: _common_pb2.WithheldReason.ValueType
+    """SENSITIVE_CONTENT or UNCLASSIFIED_CONTENT."""
+    @_builtins.property
+    def segment(self) -> _common_pb2.VideoSegment:
+        """When, with the operator's padding."""
+
+    def __init__(
+        self,
+        *,
+        segment: _common_pb2.VideoSegment | None = ...,
+        score: _builtins.float | None = ...,
+        reason: _common_pb2.WithheldReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score", "segment", b"segment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "reason", b"reason", "score", b"score", "segment", b"segment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___SensitiveRange: _TypeAlias = SensitiveRange  # noqa: Y015
+
+@_typing.final
+class LimitUse(_message.Message):
+    """How much of a limit a request takes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Whose limit it is: "orchestrator", "frame decoder"."""
+    name: _builtins.str
+    """Its name, as in ServerInfoService."""
+    unit: _builtins.str
+    """What it counts, such as "bytes"."""
+    limit: _builtins.int
+    """The most that is allowed."""
+    used: _builtins.int
+    """What this request takes of it. A request that would take more is refused."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        name: _builtins.str = ...,
+        unit: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        used: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "name", b"name", "service", b"service", "unit", b"unit", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitUse: _TypeAlias = LimitUse  # noqa: Y015
+
+@_typing.final
+class StagePlan(_message.Message):
+    """What one stage would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    BUSY_FIELD_NUMBER: _builtins.int
+    stage: _builtins.str
+    """Its name, as in StageTiming."""
+    items: _builtins.int
+    """Things it would work on; absent if that is not known beforehand, as the objects of "match" are not."""
+    @_builtins.property
+    def busy(self) -> _duration_pb2.Duration:
+        """Time that it would have work, by what it took for the videos before; absent while there is no such basis."""
+
+    def __init__(
+        self,
+        *,
+        stage: _builtins.str = ...,
+        items: _builtins.int | None = ...,
+        busy: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_items", b"_items", "busy", b"busy", "items", b"items"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_items", b"_items", "busy", b"busy", "items", b"items", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__items: _TypeAlias = _typing.Literal["items"]  # noqa: Y015
+    _WhichOneofArgType__items: _TypeAlias = _typing.Literal["_items", b"_items"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__items) -> _WhichOneofReturnType__items | None: ...
+
+Global___StagePlan: _TypeAlias = StagePlan  # noqa: Y015
+
+@_typing.final
+class AnnotatePlan(_message.Message):
+    """What a request would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIDEO_FIELD_NUMBER: _builtins.int
+    FRAMES_TO_SAMPLE_FIELD_NUMBER: _builtins.int
+    FRAMES_TO_DECODE_FIELD_NUMBER: _builtins.int
+    EXPECTED_TIME_FIELD_NUMBER: _builtins.int
+    EXPECTED_TIME_BASIS_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    OFFERS_FIELD_NUMBER: _builtins.int
+    EXCLUDED_CATEGORIES_FIELD_NUMBER: _builtins.int
+    frames_to_sample: _builtins.int
+    """Frames that would be looked at; absent if the video's length is not known, or its sampling follows the content
+    (key frames, scenes).
+    """
+    frames_to_decode: _builtins.int
+    """Frames that would be decoded to get these, about; absent if not known."""
+    expected_time_basis: _builtins.int
+    """How many videos `expected_time` rests on; 0: there is no basis yet."""
+    offers: _builtins.bool
+    """Whether products would be offered: false if no catalogue is asked for, or the video is opted out."""
+    @_builtins.property
+    def video(self) -> _common_pb2.VideoInfo:
+        """What the video is; absent for an upload, whose bytes are not here yet."""
+
+    @_builtins.property
+    def expected_time(self) -> _duration_pb2.Duration:
+        """How long it would take, by the videos that this server finished before, at their load; absent while there is no such
+        basis, or `frames_to_sample` is absent.
+        """
+
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StagePlan]:
+        """The stages."""
+
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitUse]:
+        """The limits that it meets and what it takes of them."""
+
+    @_builtins.property
+    def excluded_categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Categories that would never be offered: the request's and the operator's, in order of their names."""
+
+    def __init__(
+        self,
+        *,
+        video: _common_pb2.VideoInfo | None = ...,
+        frames_to_sample: _builtins.int | None = ...,
+        frames_to_decode: _builtins.int | None = ...,
+        expected_time: _duration_pb2.Duration | None = ...,
+        expected_time_basis: _builtins.int = ...,
+        stages: _abc.Iterable[Global___StagePlan] | None = ...,
+        limits: _abc.Iterable[Global___LimitUse] | None = ...,
+        offers: _builtins.bool = ...,
+        excluded_categories: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_frames_to_decode", b"_frames_to_decode", "_frames_to_sample", b"_frames_to_sample", "expected_time", b"expected_time", "frames_to_decode", b"frames_to_decode", "frames_to_sample", b"frames_to_sample", "video", b"video"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frames_to_decode", b"_frames_to_decode", "_frames_to_sample", b"_frames_to_sample", "excluded_categories", b"excluded_categories", "expected_time", b"expected_time", "expected_time_basis", b"expected_time_basis", "frames_to_decode", b"frames_to_decode", "frames_to_sample", b"frames_to_sample", "limits", b"limits", "offers", b"offers", "stages", b"stages", "video", b"video"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__frames_to_decode: _TypeAlias = _typing.Literal["frames_to_decode"]  # noqa: Y015
+    _WhichOneofArgType__frames_to_decode: _TypeAlias = _typing.Literal["_frames_to_decode", b"_frames_to_decode"]  # noqa: Y015
+    _WhichOneofReturnType__frames_to_sample: _TypeAlias = _typing.Literal["frames_to_sample"]  # noqa: Y015
+    _WhichOneofArgType__frames_to_sample: _TypeAlias = _typing.Literal["_frames_to_sample", b"_frames_to_sample"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frames_to_decode) -> _WhichOneofReturnType__frames_to_decode | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frames_to_sample) -> _WhichOneofReturnType__frames_to_sample | None: ...
+
+Global___AnnotatePlan: _TypeAlias = AnnotatePlan  # noqa: Y015
 
 @_typing.final
 class AnnotateVideoResponse(_message.Message):
@@ -556,6 +1018,7 @@ class AnnotateVideoResponse(_message.Message):
 
     OBJECTS_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShoppableObject]:
         """The objects, in order of their first appearance."""
@@ -564,15 +1027,20 @@ class AnnotateVideoResponse(_message.Message):
     def summary(self) -> Global___AnnotateSummary:
         """How it went."""
 
+    @_builtins.property
+    def plan(self) -> Global___AnnotatePlan:
+        """What would be done; set if the request was `validate_only`, and then alone."""
+
     def __init__(
         self,
         *,
         objects: _abc.Iterable[Global___ShoppableObject] | None = ...,
         summary: Global___AnnotateSummary | None = ...,
+        plan: Global___AnnotatePlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects", "plan", b"plan", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -588,6 +1056,7 @@ class StreamAnnotateVideoResponse(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     OBJECT_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def video(self) -> _common_pb2.VideoInfo:
         """What the video is; the first message."""
@@ -604,6 +1073,10 @@ class StreamAnnotateVideoResponse(_message.Message):
     def summary(self) -> Global___AnnotateSummary:
         """The last message."""
 
+    @_builtins.property
+    def plan(self) -> Global___AnnotatePlan:
+        """What would be done: the only message if the config was `validate_only`."""
+
     def __init__(
         self,
         *,
@@ -611,13 +1084,199 @@ class StreamAnnotateVideoResponse(_message.Message):
         progress: Global___AnnotateProgress | None = ...,
         object: Global___ShoppableObject | None = ...,
         summary: Global___AnnotateSummary | None = ...,
+        plan: Global___AnnotatePlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object", "progress", b"progress", "response", b"response", "summary", b"summary", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["object", b"object", "plan", b"plan", "progress", b"progress", "response", b"response", "summary", b"summary", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["object", b"object", "progress", b"progress", "response", b"response", "summary", b"summary", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["object", b"object", "plan", b"plan", "progress", b"progress", "response", b"response", "summary", b"summary", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["video", "progress", "object", "summary"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["video", "progress", "object", "summary", "plan"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
 Global___StreamAnnotateVideoResponse: _TypeAlias = StreamAnnotateVideoResponse  # noqa: Y015
+
+@_typing.final
+class RematchObject(_message.Message):
+    """An object of an earlier answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECT_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    object_id: _builtins.str
+    """Its id there; comes back with the result. At most 200 characters."""
+    @_builtins.property
+    def state(self) -> Global___RematchState:
+        """Its `rematch_state`."""
+
+    def __init__(
+        self,
+        *,
+        object_id: _builtins.str = ...,
+        state: Global___RematchState | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["object_id", b"object_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RematchObject: _TypeAlias = RematchObject  # noqa: Y015
+
+@_typing.final
+class RematchProductsRequest(_message.Message):
+    """Objects, and which products are wanted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    CATALOG_FIELD_NUMBER: _builtins.int
+    PRODUCT_FILTER_FIELD_NUMBER: _builtins.int
+    MAX_PRODUCTS_PER_OBJECT_FIELD_NUMBER: _builtins.int
+    MIN_PRODUCT_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    MATCH_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    MIN_CATALOG_REVISION_FIELD_NUMBER: _builtins.int
+    OFFERS_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    """The catalogue's name, `catalogs/{catalog}`. Required."""
+    max_products_per_object: _builtins.int
+    """Most products for an object, 1..100; default 5."""
+    min_product_confidence: _builtins.float
+    """Lowest confidence of a product returned, 0..1; default 0: all, with their decisions."""
+    match_confidence: _builtins.float
+    """Confidence from which a product is called a MATCH, 0..1; default 0.75."""
+    min_catalog_revision: _builtins.int
+    """The catalogue must have reached this revision; default any."""
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___RematchObject]:
+        """The objects: 1..1000."""
+
+    @_builtins.property
+    def product_filter(self) -> _product_catalog_pb2.ProductFilter:
+        """Which products may be found; default all."""
+
+    @_builtins.property
+    def offers(self) -> Global___OfferOptions:
+        """What may be offered. Also what the annotation withheld stays withheld, but for what was TOO_LITTLE_SEEN, which is
+        judged again.
+        """
+
+    def __init__(
+        self,
+        *,
+        objects: _abc.Iterable[Global___RematchObject] | None = ...,
+        catalog: _builtins.str = ...,
+        product_filter: _product_catalog_pb2.ProductFilter | None = ...,
+        max_products_per_object: _builtins.int | None = ...,
+        min_product_confidence: _builtins.float | None = ...,
+        match_confidence: _builtins.float | None = ...,
+        min_catalog_revision: _builtins.int | None = ...,
+        offers: Global___OfferOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence", "_max_products_per_object", b"_max_products_per_object", "_min_catalog_revision", b"_min_catalog_revision", "_min_product_confidence", b"_min_product_confidence", "match_confidence", b"match_confidence", "max_products_per_object", b"max_products_per_object", "min_catalog_revision", b"min_catalog_revision", "min_product_confidence", b"min_product_confidence", "offers", b"offers", "product_filter", b"product_filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence", "_max_products_per_object", b"_max_products_per_object", "_min_catalog_revision", b"_min_catalog_revision", "_min_product_confidence", b"_min_product_confidence", "catalog", b"catalog", "match_confidence", b"match_confidence", "max_products_per_object", b"max_products_per_object", "min_catalog_revision", b"min_catalog_revision", "min_product_confidence", b"min_product_confidence", "objects", b"objects", "offers", b"offers", "product_filter", b"product_filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__match_confidence: _TypeAlias = _typing.Literal["match_confidence"]  # noqa: Y015
+    _WhichOneofArgType__match_confidence: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence"]  # noqa: Y015
+    _WhichOneofReturnType__max_products_per_object: _TypeAlias = _typing.Literal["max_products_per_object"]  # noqa: Y015
+    _WhichOneofArgType__max_products_per_object: _TypeAlias = _typing.Literal["_max_products_per_object", b"_max_products_per_object"]  # noqa: Y015
+    _WhichOneofReturnType__min_catalog_revision: _TypeAlias = _typing.Literal["min_catalog_revision"]  # noqa: Y015
+    _WhichOneofArgType__min_catalog_revision: _TypeAlias = _typing.Literal["_min_catalog_revision", b"_min_catalog_revision"]  # noqa: Y015
+    _WhichOneofReturnType__min_product_confidence: _TypeAlias = _typing.Literal["min_product_confidence"]  # noqa: Y015
+    _WhichOneofArgType__min_product_confidence: _TypeAlias = _typing.Literal["_min_product_confidence", b"_min_product_confidence"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__match_confidence) -> _WhichOneofReturnType__match_confidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_products_per_object) -> _WhichOneofReturnType__max_products_per_object | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_catalog_revision) -> _WhichOneofReturnType__min_catalog_revision | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_product_confidence) -> _WhichOneofReturnType__min_product_confidence | None: ...
+
+Global___RematchProductsRequest: _TypeAlias = RematchProductsRequest  # noqa: Y015
+
+@_typing.final
+class RematchedObject(_message.Message):
+    """What an object may be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECT_ID_FIELD_NUMBER: _builtins.int
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    MATCH_STATUS_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
+    object_id: _builtins.str
+    """Its id, as in the request."""
+    decision: _product_matcher_pb2.MatchDecision.ValueType
+    """What that comes to; unset if the matching failed or products are withheld."""
+    confidence: _builtins.float
+    """Probability that the first product is right, 0..1; absent as `decision`."""
+    withheld: _common_pb2.WithheldReason.ValueType
+    """Why it is offered nothing; unset if nothing is withheld."""
+    @_builtins.property
+    def products(self) -> _containers.RepeatedCompositeFieldContainer[_product_matcher_pb2.ProductMatch]:
+        """The products that it may be, surest first."""
+
+    @_builtins.property
+    def match_status(self) -> _status_pb2.Status:
+        """Why it has no products, if its matching failed; absent if all went well."""
+
+    def __init__(
+        self,
+        *,
+        object_id: _builtins.str = ...,
+        products: _abc.Iterable[_product_matcher_pb2.ProductMatch] | None = ...,
+        decision: _product_matcher_pb2.MatchDecision.ValueType = ...,
+        confidence: _builtins.float | None = ...,
+        match_status: _status_pb2.Status | None = ...,
+        withheld: _common_pb2.WithheldReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "match_status", b"match_status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "decision", b"decision", "match_status", b"match_status", "object_id", b"object_id", "products", b"products", "withheld", b"withheld"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
+    _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
+
+Global___RematchedObject: _TypeAlias = RematchedObject  # noqa: Y015
+
+@_typing.final
+class RematchProductsResponse(_message.Message):
+    """One result for each object, in the order of the request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    CATALOG_REVISION_FIELD_NUMBER: _builtins.int
+    EMBEDDER_FIELD_NUMBER: _builtins.int
+    catalog_revision: _builtins.int
+    """The catalogue's revision that was searched; absent if nothing was looked up."""
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___RematchedObject]:
+        """One for each object."""
+
+    @_builtins.property
+    def embedder(self) -> _common_pb2.ModelVersion:
+        """The model that made the embeddings; absent if nothing was looked up."""
+
+    def __init__(
+        self,
+        *,
+        objects: _abc.Iterable[Global___RematchedObject] | None = ...,
+        catalog_revision: _builtins.int | None = ...,
+        embedder: _common_pb2.ModelVersion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_catalog_revision", b"_catalog_revision", "catalog_revision", b"catalog_revision", "embedder", b"embedder"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catalog_revision", b"_catalog_revision", "catalog_revision", b"catalog_revision", "embedder", b"embedder", "objects", b"objects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__catalog_revision: _TypeAlias = _typing.Literal["catalog_revision"]  # noqa: Y015
+    _WhichOneofArgType__catalog_revision: _TypeAlias = _typing.Literal["_catalog_revision", b"_catalog_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__catalog_revision) -> _WhichOneofReturnType__catalog_revision | None: ...
+
+Global___RematchProductsResponse: _TypeAlias = RematchProductsResponse  # noqa: Y015

@@ -45,6 +45,11 @@ class OrchestratorServiceStub:
                 request_serializer=shoppable_dot_v1_dot_orchestrator__pb2.StreamAnnotateVideoRequest.SerializeToString,
                 response_deserializer=shoppable_dot_v1_dot_orchestrator__pb2.StreamAnnotateVideoResponse.FromString,
                 _registered_method=True)
+        self.RematchProducts = channel.unary_unary(
+                '/shoppable.v1.OrchestratorService/RematchProducts',
+                request_serializer=shoppable_dot_v1_dot_orchestrator__pb2.RematchProductsRequest.SerializeToString,
+                response_deserializer=shoppable_dot_v1_dot_orchestrator__pb2.RematchProductsResponse.FromString,
+                _registered_method=True)
 
 
 class OrchestratorServiceServicer:
@@ -75,6 +80,24 @@ class OrchestratorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RematchProducts(self, request, context):
+        """Finds the products of objects again, from what an earlier answer carried (`include_rematch_state`): against the
+        catalogue as it is now, another catalogue, or other filters, without decoding, detecting or embedding. The answer is
+        what a new annotation would say of the same objects. Which tracks are one object is not judged again. An object that
+        was withheld stays so.
+
+        Errors:
+        - INVALID_ARGUMENT: no objects or too many, a state that is no state of this version (one violation for each), a
+        bad option, as for AnnotateVideo.
+        - NOT_FOUND: the catalogue (ResourceInfo).
+        - FAILED_PRECONDITION: the states or the catalogue are of another embedder (reason EMBEDDER_MISMATCH; annotate the
+        video again); or REVISION_NOT_REACHED.
+        - RESOURCE_EXHAUSTED: too many calls at a time (RetryInfo). UNAVAILABLE: the matcher cannot be reached (RetryInfo).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OrchestratorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -87,6 +110,11 @@ def add_OrchestratorServiceServicer_to_server(servicer, server):
                     servicer.StreamAnnotateVideo,
                     request_deserializer=shoppable_dot_v1_dot_orchestrator__pb2.StreamAnnotateVideoRequest.FromString,
                     response_serializer=shoppable_dot_v1_dot_orchestrator__pb2.StreamAnnotateVideoResponse.SerializeToString,
+            ),
+            'RematchProducts': grpc.unary_unary_rpc_method_handler(
+                    servicer.RematchProducts,
+                    request_deserializer=shoppable_dot_v1_dot_orchestrator__pb2.RematchProductsRequest.FromString,
+                    response_serializer=shoppable_dot_v1_dot_orchestrator__pb2.RematchProductsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -144,6 +172,33 @@ class OrchestratorService:
             '/shoppable.v1.OrchestratorService/StreamAnnotateVideo',
             shoppable_dot_v1_dot_orchestrator__pb2.StreamAnnotateVideoRequest.SerializeToString,
             shoppable_dot_v1_dot_orchestrator__pb2.StreamAnnotateVideoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RematchProducts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shoppable.v1.OrchestratorService/RematchProducts',
+            shoppable_dot_v1_dot_orchestrator__pb2.RematchProductsRequest.SerializeToString,
+            shoppable_dot_v1_dot_orchestrator__pb2.RematchProductsResponse.FromString,
             options,
             channel_credentials,
             insecure,

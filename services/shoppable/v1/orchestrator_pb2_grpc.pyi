@@ -49,6 +49,20 @@ class OrchestratorServiceStub:
     source is an upload, the chunks of the file follow and the client then closes its side. Back come the
     video's info, progress and objects as they happen, and one summary. Errors are those of AnnotateVideo.
     """
+    RematchProducts: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.RematchProductsRequest, _orchestrator_pb2.RematchProductsResponse]
+    """Finds the products of objects again, from what an earlier answer carried (`include_rematch_state`): against the
+    catalogue as it is now, another catalogue, or other filters, without decoding, detecting or embedding. The answer is
+    what a new annotation would say of the same objects. Which tracks are one object is not judged again. An object that
+    was withheld stays so.
+
+    Errors:
+    - INVALID_ARGUMENT: no objects or too many, a state that is no state of this version (one violation for each), a
+      bad option, as for AnnotateVideo.
+    - NOT_FOUND: the catalogue (ResourceInfo).
+    - FAILED_PRECONDITION: the states or the catalogue are of another embedder (reason EMBEDDER_MISMATCH; annotate the
+      video again); or REVISION_NOT_REACHED.
+    - RESOURCE_EXHAUSTED: too many calls at a time (RetryInfo). UNAVAILABLE: the matcher cannot be reached (RetryInfo).
+    """
 
 @_typing.type_check_only
 class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
@@ -70,6 +84,20 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     """Returns each object as soon as it is final, with progress in between. The first request is the config; if its
     source is an upload, the chunks of the file follow and the client then closes its side. Back come the
     video's info, progress and objects as they happen, and one summary. Errors are those of AnnotateVideo.
+    """
+    RematchProducts: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.RematchProductsRequest, _orchestrator_pb2.RematchProductsResponse]  # type: ignore[assignment]
+    """Finds the products of objects again, from what an earlier answer carried (`include_rematch_state`): against the
+    catalogue as it is now, another catalogue, or other filters, without decoding, detecting or embedding. The answer is
+    what a new annotation would say of the same objects. Which tracks are one object is not judged again. An object that
+    was withheld stays so.
+
+    Errors:
+    - INVALID_ARGUMENT: no objects or too many, a state that is no state of this version (one violation for each), a
+      bad option, as for AnnotateVideo.
+    - NOT_FOUND: the catalogue (ResourceInfo).
+    - FAILED_PRECONDITION: the states or the catalogue are of another embedder (reason EMBEDDER_MISMATCH; annotate the
+      video again); or REVISION_NOT_REACHED.
+    - RESOURCE_EXHAUSTED: too many calls at a time (RetryInfo). UNAVAILABLE: the matcher cannot be reached (RetryInfo).
     """
 
 class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -101,6 +129,26 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns each object as soon as it is final, with progress in between. The first request is the config; if its
         source is an upload, the chunks of the file follow and the client then closes its side. Back come the
         video's info, progress and objects as they happen, and one summary. Errors are those of AnnotateVideo.
+        """
+
+    @_abc_1.abstractmethod
+    def RematchProducts(
+        self,
+        request: _orchestrator_pb2.RematchProductsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orchestrator_pb2.RematchProductsResponse, _abc.Awaitable[_orchestrator_pb2.RematchProductsResponse]]:
+        """Finds the products of objects again, from what an earlier answer carried (`include_rematch_state`): against the
+        catalogue as it is now, another catalogue, or other filters, without decoding, detecting or embedding. The answer is
+        what a new annotation would say of the same objects. Which tracks are one object is not judged again. An object that
+        was withheld stays so.
+
+        Errors:
+        - INVALID_ARGUMENT: no objects or too many, a state that is no state of this version (one violation for each), a
+          bad option, as for AnnotateVideo.
+        - NOT_FOUND: the catalogue (ResourceInfo).
+        - FAILED_PRECONDITION: the states or the catalogue are of another embedder (reason EMBEDDER_MISMATCH; annotate the
+          video again); or REVISION_NOT_REACHED.
+        - RESOURCE_EXHAUSTED: too many calls at a time (RetryInfo). UNAVAILABLE: the matcher cannot be reached (RetryInfo).
         """
 
 def add_OrchestratorServiceServicer_to_server(servicer: OrchestratorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

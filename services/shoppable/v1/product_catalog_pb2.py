@@ -22,91 +22,107 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from shoppable.v1 import common_pb2 as shoppable_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"shoppable/v1/product_catalog.proto\x12\x0cshoppable.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17google/type/money.proto\x1a\x19shoppable/v1/common.proto\"\xbf\x02\n\x07\x43\x61talog\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12,\n\x08\x65mbedder\x18\x03 \x01(\x0b\x32\x1a.shoppable.v1.ModelVersion\x12\x16\n\x0e\x65mbedding_size\x18\x04 \x01(\r\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12\x15\n\rproduct_count\x18\x06 \x01(\x04\x12\x13\n\x0bimage_count\x18\x07 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x61ttribute_keys\x18\n \x03(\t\x12\x12\n\ncalibrated\x18\x0b \x01(\x08\"S\n\x0eReferenceImage\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\"\n\x05image\x18\x03 \x01(\x0b\x32\x13.shoppable.v1.Image\"\xce\x03\n\x07Product\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\r\n\x05\x62rand\x18\x04 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12!\n\x05price\x18\x06 \x01(\x0b\x32\x12.google.type.Money\x12\x0b\n\x03uri\x18\x07 \x01(\t\x12\x30\n\x0c\x61vailability\x18\x08 \x01(\x0e\x32\x1a.shoppable.v1.Availability\x12\x39\n\nattributes\x18\t \x03(\x0b\x32%.shoppable.v1.Product.AttributesEntry\x12,\n\x06images\x18\n \x03(\x0b\x32\x1c.shoppable.v1.ReferenceImage\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\r \x01(\x03\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"e\n\nPriceRange\x12\x15\n\rcurrency_code\x18\x01 \x01(\t\x12\x1f\n\x03min\x18\x02 \x01(\x0b\x32\x12.google.type.Money\x12\x1f\n\x03max\x18\x03 \x01(\x0b\x32\x12.google.type.Money\".\n\x0f\x41ttributeFilter\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"\xc3\x01\n\rProductFilter\x12\x12\n\ncategories\x18\x01 \x03(\t\x12\x0e\n\x06\x62rands\x18\x02 \x03(\t\x12\'\n\x05price\x18\x03 \x01(\x0b\x32\x18.shoppable.v1.PriceRange\x12\x32\n\x0e\x61vailabilities\x18\x04 \x03(\x0e\x32\x1a.shoppable.v1.Availability\x12\x31\n\nattributes\x18\x05 \x03(\x0b\x32\x1d.shoppable.v1.AttributeFilter\"f\n\x14\x43reateCatalogRequest\x12\x12\n\ncatalog_id\x18\x01 \x01(\t\x12&\n\x07\x63\x61talog\x18\x02 \x01(\x0b\x32\x15.shoppable.v1.Catalog\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"?\n\x15\x43reateCatalogResponse\x12&\n\x07\x63\x61talog\x18\x01 \x01(\x0b\x32\x15.shoppable.v1.Catalog\"!\n\x11GetCatalogRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x12GetCatalogResponse\x12&\n\x07\x63\x61talog\x18\x01 \x01(\x0b\x32\x15.shoppable.v1.Catalog\"<\n\x13ListCatalogsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x14ListCatalogsResponse\x12\'\n\x08\x63\x61talogs\x18\x01 \x03(\x0b\x32\x15.shoppable.v1.Catalog\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x14\x44\x65leteCatalogRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x17\n\x15\x44\x65leteCatalogResponse\"^\n\x14UpsertProductsConfig\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12!\n\x19\x63reate_catalog_if_missing\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"X\n\rProductUpsert\x12\x0b\n\x03row\x18\x01 \x01(\x04\x12&\n\x07product\x18\x02 \x01(\x0b\x32\x15.shoppable.v1.Product\x12\x12\n\nproduct_id\x18\x03 \x01(\t\"\x87\x01\n\x15UpsertProductsRequest\x12\x34\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\".shoppable.v1.UpsertProductsConfigH\x00\x12-\n\x06upsert\x18\x02 \x01(\x0b\x32\x1b.shoppable.v1.ProductUpsertH\x00\x42\t\n\x07request\"\x93\x01\n\x0cUpsertResult\x12\x0b\n\x03row\x18\x01 \x01(\x04\x12\x12\n\nproduct_id\x18\x02 \x01(\t\x12,\n\x07outcome\x18\x03 \x01(\x0e\x32\x1b.shoppable.v1.UpsertOutcome\x12\"\n\x06status\x18\x04 \x01(\x0b\x32\x12.google.rpc.Status\x12\x10\n\x08revision\x18\x05 \x01(\x03\"f\n\rUpsertSummary\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x04\x12\x0f\n\x07updated\x18\x02 \x01(\x04\x12\x11\n\tunchanged\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\x12\x10\n\x08revision\x18\x05 \x01(\x03\"\x82\x01\n\x16UpsertProductsResponse\x12,\n\x06result\x18\x01 \x01(\x0b\x32\x1a.shoppable.v1.UpsertResultH\x00\x12.\n\x07summary\x18\x02 \x01(\x0b\x32\x1b.shoppable.v1.UpsertSummaryH\x00\x42\n\n\x08response\"!\n\x11GetProductRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x12GetProductResponse\x12&\n\x07product\x18\x01 \x01(\x0b\x32\x15.shoppable.v1.Product\"y\n\x13ListProductsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12+\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1b.shoppable.v1.ProductFilter\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"X\n\x14ListProductsResponse\x12\'\n\x08products\x18\x01 \x03(\x0b\x32\x15.shoppable.v1.Product\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"8\n\x14\x44\x65leteProductRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\")\n\x15\x44\x65leteProductResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\"G\n\x11\x43\x61librationConfig\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\r\n\x05reset\x18\x03 \x01(\x08\"T\n\rLabelledThing\x12\x0b\n\x03row\x18\x01 \x01(\x04\x12\"\n\x05views\x18\x02 \x03(\x0b\x32\x13.shoppable.v1.Image\x12\x12\n\nproduct_id\x18\x03 \x01(\t\"\x85\x01\n\x17\x43\x61librateCatalogRequest\x12\x31\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1f.shoppable.v1.CalibrationConfigH\x00\x12,\n\x05thing\x18\x02 \x01(\x0b\x32\x1b.shoppable.v1.LabelledThingH\x00\x42\t\n\x07request\"\x99\x01\n\x0cMatchQuality\x12\x13\n\x0brecall_at_1\x18\x01 \x01(\x02\x12\x13\n\x0brecall_at_5\x18\x02 \x01(\x02\x12\x19\n\x11\x63\x61libration_error\x18\x03 \x01(\x02\x12\x12\n\nmatch_rate\x18\x04 \x01(\x02\x12\x1c\n\x0fmatch_precision\x18\x05 \x01(\x02H\x00\x88\x01\x01\x42\x12\n\x10_match_precision\"\xaa\x01\n\x12\x43\x61librationSummary\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0e\n\x06things\x18\x02 \x01(\x04\x12\x1b\n\x13things_not_for_sale\x18\x03 \x01(\x04\x12*\n\x06\x62\x65\x66ore\x18\x04 \x01(\x0b\x32\x1a.shoppable.v1.MatchQuality\x12)\n\x05\x61\x66ter\x18\x05 \x01(\x0b\x32\x1a.shoppable.v1.MatchQuality\"j\n\x18\x43\x61librateCatalogResponse\x12\r\n\x03row\x18\x01 \x01(\x04H\x00\x12\x33\n\x07summary\x18\x02 \x01(\x0b\x32 .shoppable.v1.CalibrationSummaryH\x00\x42\n\n\x08response*\xbc\x01\n\x0c\x41vailability\x12\x1c\n\x18\x41VAILABILITY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41VAILABILITY_IN_STOCK\x10\x01\x12\x1d\n\x19\x41VAILABILITY_OUT_OF_STOCK\x10\x02\x12\x19\n\x15\x41VAILABILITY_PREORDER\x10\x03\x12\x1a\n\x16\x41VAILABILITY_BACKORDER\x10\x04\x12\x1d\n\x19\x41VAILABILITY_DISCONTINUED\x10\x05*\xa0\x01\n\rUpsertOutcome\x12\x1e\n\x1aUPSERT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16UPSERT_OUTCOME_CREATED\x10\x01\x12\x1a\n\x16UPSERT_OUTCOME_UPDATED\x10\x02\x12\x1c\n\x18UPSERT_OUTCOME_UNCHANGED\x10\x03\x12\x19\n\x15UPSERT_OUTCOME_FAILED\x10\x04\x32\xbd\x06\n\x15ProductCatalogService\x12X\n\rCreateCatalog\x12\".shoppable.v1.CreateCatalogRequest\x1a#.shoppable.v1.CreateCatalogResponse\x12O\n\nGetCatalog\x12\x1f.shoppable.v1.GetCatalogRequest\x1a .shoppable.v1.GetCatalogResponse\x12U\n\x0cListCatalogs\x12!.shoppable.v1.ListCatalogsRequest\x1a\".shoppable.v1.ListCatalogsResponse\x12X\n\rDeleteCatalog\x12\".shoppable.v1.DeleteCatalogRequest\x1a#.shoppable.v1.DeleteCatalogResponse\x12_\n\x0eUpsertProducts\x12#.shoppable.v1.UpsertProductsRequest\x1a$.shoppable.v1.UpsertProductsResponse(\x01\x30\x01\x12O\n\nGetProduct\x12\x1f.shoppable.v1.GetProductRequest\x1a .shoppable.v1.GetProductResponse\x12U\n\x0cListProducts\x12!.shoppable.v1.ListProductsRequest\x1a\".shoppable.v1.ListProductsResponse\x12X\n\rDeleteProduct\x12\".shoppable.v1.DeleteProductRequest\x1a#.shoppable.v1.DeleteProductResponse\x12\x65\n\x10\x43\x61librateCatalog\x12%.shoppable.v1.CalibrateCatalogRequest\x1a&.shoppable.v1.CalibrateCatalogResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"shoppable/v1/product_catalog.proto\x12\x0cshoppable.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17google/type/money.proto\x1a\x19shoppable/v1/common.proto\"\xbf\x02\n\x07\x43\x61talog\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12,\n\x08\x65mbedder\x18\x03 \x01(\x0b\x32\x1a.shoppable.v1.ModelVersion\x12\x16\n\x0e\x65mbedding_size\x18\x04 \x01(\r\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12\x15\n\rproduct_count\x18\x06 \x01(\x04\x12\x13\n\x0bimage_count\x18\x07 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x61ttribute_keys\x18\n \x03(\t\x12\x12\n\ncalibrated\x18\x0b \x01(\x08\"S\n\x0eReferenceImage\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\"\n\x05image\x18\x03 \x01(\x0b\x32\x13.shoppable.v1.Image\"\xce\x03\n\x07Product\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\r\n\x05\x62rand\x18\x04 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12!\n\x05price\x18\x06 \x01(\x0b\x32\x12.google.type.Money\x12\x0b\n\x03uri\x18\x07 \x01(\t\x12\x30\n\x0c\x61vailability\x18\x08 \x01(\x0e\x32\x1a.shoppable.v1.Availability\x12\x39\n\nattributes\x18\t \x03(\x0b\x32%.shoppable.v1.Product.AttributesEntry\x12,\n\x06images\x18\n \x03(\x0b\x32\x1c.shoppable.v1.ReferenceImage\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\r \x01(\x03\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"e\n\nPriceRange\x12\x15\n\rcurrency_code\x18\x01 \x01(\t\x12\x1f\n\x03min\x18\x02 \x01(\x0b\x32\x12.google.type.Money\x12\x1f\n\x03max\x18\x03 \x01(\x0b\x32\x12.google.type.Money\".\n\x0f\x41ttributeFilter\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"\xc3\x01\n\rProductFilter\x12\x12\n\ncategories\x18\x01 \x03(\t\x12\x0e\n\x06\x62rands\x18\x02 \x03(\t\x12\'\n\x05price\x18\x03 \x01(\x0b\x32\x18.shoppable.v1.PriceRange\x12\x32\n\x0e\x61vailabilities\x18\x04 \x03(\x0e\x32\x1a.shoppable.v1.Availability\x12\x31\n\nattributes\x18\x05 \x03(\x0b\x32\x1d.shoppable.v1.AttributeFilter\"f\n\x14\x43reateCatalogRequest\x12\x12\n\ncatalog_id\x18\x01 \x01(\t\x12&\n\x07\x63\x61talog\x18\x02 \x01(\x0b\x32\x15.shoppable.v1.Catalog\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"?\n\x15\x43reateCatalogResponse\x12&\n\x07\x63\x61talog\x18\x01 \x01(\x0b\x32\x15.shoppable.v1.Catalog\"!\n\x11GetCatalogRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x12GetCatalogResponse\x12&\n\x07\x63\x61talog\x18\x01 \x01(\x0b\x32\x15.shoppable.v1.Catalog\"<\n\x13ListCatalogsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x14ListCatalogsResponse\x12\'\n\x08\x63\x61talogs\x18\x01 \x03(\x0b\x32\x15.shoppable.v1.Catalog\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x14\x44\x65leteCatalogRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x17\n\x15\x44\x65leteCatalogResponse\"^\n\x14UpsertProductsConfig\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12!\n\x19\x63reate_catalog_if_missing\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"X\n\rProductUpsert\x12\x0b\n\x03row\x18\x01 \x01(\x04\x12&\n\x07product\x18\x02 \x01(\x0b\x32\x15.shoppable.v1.Product\x12\x12\n\nproduct_id\x18\x03 \x01(\t\"\x87\x01\n\x15UpsertProductsRequest\x12\x34\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\".shoppable.v1.UpsertProductsConfigH\x00\x12-\n\x06upsert\x18\x02 \x01(\x0b\x32\x1b.shoppable.v1.ProductUpsertH\x00\x42\t\n\x07request\"\x93\x01\n\x0cUpsertResult\x12\x0b\n\x03row\x18\x01 \x01(\x04\x12\x12\n\nproduct_id\x18\x02 \x01(\t\x12,\n\x07outcome\x18\x03 \x01(\x0e\x32\x1b.shoppable.v1.UpsertOutcome\x12\"\n\x06status\x18\x04 \x01(\x0b\x32\x12.google.rpc.Status\x12\x10\n\x08revision\x18\x05 \x01(\x03\"f\n\rUpsertSummary\x12\x0f\n\x07\x63reated\x18\x01 \x01(\x04\x12\x0f\n\x07updated\x18\x02 \x01(\x04\x12\x11\n\tunchanged\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\x12\x10\n\x08revision\x18\x05 \x01(\x03\"\x82\x01\n\x16UpsertProductsResponse\x12,\n\x06result\x18\x01 \x01(\x0b\x32\x1a.shoppable.v1.UpsertResultH\x00\x12.\n\x07summary\x18\x02 \x01(\x0b\x32\x1b.shoppable.v1.UpsertSummaryH\x00\x42\n\n\x08response\"!\n\x11GetProductRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x12GetProductResponse\x12&\n\x07product\x18\x01 \x01(\x0b\x32\x15.shoppable.v1.Product\"y\n\x13ListProductsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12+\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1b.shoppable.v1.ProductFilter\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"X\n\x14ListProductsResponse\x12\'\n\x08products\x18\x01 \x03(\x0b\x32\x15.shoppable.v1.Product\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"8\n\x14\x44\x65leteProductRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\")\n\x15\x44\x65leteProductResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\"G\n\x11\x43\x61librationConfig\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\r\n\x05reset\x18\x03 \x01(\x08\"T\n\rLabelledThing\x12\x0b\n\x03row\x18\x01 \x01(\x04\x12\"\n\x05views\x18\x02 \x03(\x0b\x32\x13.shoppable.v1.Image\x12\x12\n\nproduct_id\x18\x03 \x01(\t\"\x85\x01\n\x17\x43\x61librateCatalogRequest\x12\x31\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1f.shoppable.v1.CalibrationConfigH\x00\x12,\n\x05thing\x18\x02 \x01(\x0b\x32\x1b.shoppable.v1.LabelledThingH\x00\x42\t\n\x07request\"\x99\x01\n\x0cMatchQuality\x12\x13\n\x0brecall_at_1\x18\x01 \x01(\x02\x12\x13\n\x0brecall_at_5\x18\x02 \x01(\x02\x12\x19\n\x11\x63\x61libration_error\x18\x03 \x01(\x02\x12\x12\n\nmatch_rate\x18\x04 \x01(\x02\x12\x1c\n\x0fmatch_precision\x18\x05 \x01(\x02H\x00\x88\x01\x01\x42\x12\n\x10_match_precision\"\xaa\x01\n\x12\x43\x61librationSummary\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0e\n\x06things\x18\x02 \x01(\x04\x12\x1b\n\x13things_not_for_sale\x18\x03 \x01(\x04\x12*\n\x06\x62\x65\x66ore\x18\x04 \x01(\x0b\x32\x1a.shoppable.v1.MatchQuality\x12)\n\x05\x61\x66ter\x18\x05 \x01(\x0b\x32\x1a.shoppable.v1.MatchQuality\"j\n\x18\x43\x61librateCatalogResponse\x12\r\n\x03row\x18\x01 \x01(\x04H\x00\x12\x33\n\x07summary\x18\x02 \x01(\x0b\x32 .shoppable.v1.CalibrationSummaryH\x00\x42\n\n\x08response*\xbc\x01\n\x0c\x41vailability\x12\x1c\n\x18\x41VAILABILITY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41VAILABILITY_IN_STOCK\x10\x01\x12\x1d\n\x19\x41VAILABILITY_OUT_OF_STOCK\x10\x02\x12\x19\n\x15\x41VAILABILITY_PREORDER\x10\x03\x12\x1a\n\x16\x41VAILABILITY_BACKORDER\x10\x04\x12\x1d\n\x19\x41VAILABILITY_DISCONTINUED\x10\x05*\xa0\x01\n\rUpsertOutcome\x12\x1e\n\x1aUPSERT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16UPSERT_OUTCOME_CREATED\x10\x01\x12\x1a\n\x16UPSERT_OUTCOME_UPDATED\x10\x02\x12\x1c\n\x18UPSERT_OUTCOME_UNCHANGED\x10\x03\x12\x19\n\x15UPSERT_OUTCOME_FAILED\x10\x04\x32\xdc\x08\n\x15ProductCatalogService\x12w\n\rCreateCatalog\x12\".shoppable.v1.CreateCatalogRequest\x1a#.shoppable.v1.CreateCatalogResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x0c/v1/catalogs:\x07\x63\x61talog\x12n\n\nGetCatalog\x12\x1f.shoppable.v1.GetCatalogRequest\x1a .shoppable.v1.GetCatalogResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=catalogs/*}\x12k\n\x0cListCatalogs\x12!.shoppable.v1.ListCatalogsRequest\x1a\".shoppable.v1.ListCatalogsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/catalogs\x12w\n\rDeleteCatalog\x12\".shoppable.v1.DeleteCatalogRequest\x1a#.shoppable.v1.DeleteCatalogResponse\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=catalogs/*}\x12_\n\x0eUpsertProducts\x12#.shoppable.v1.UpsertProductsRequest\x1a$.shoppable.v1.UpsertProductsResponse(\x01\x30\x01\x12y\n\nGetProduct\x12\x1f.shoppable.v1.GetProductRequest\x1a .shoppable.v1.GetProductResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/{name=catalogs/*/products/*}\x12\xab\x01\n\x0cListProducts\x12!.shoppable.v1.ListProductsRequest\x1a\".shoppable.v1.ListProductsResponse\"T\x82\xd3\xe4\x93\x02N\x12 /v1/{parent=catalogs/*}/productsZ*\"%/v1/{parent=catalogs/*}/products:list:\x01*\x12\x82\x01\n\rDeleteProduct\x12\".shoppable.v1.DeleteProductRequest\x1a#.shoppable.v1.DeleteProductResponse\"(\x82\xd3\xe4\x93\x02\"* /v1/{name=catalogs/*/products/*}\x12\x65\n\x10\x43\x61librateCatalog\x12%.shoppable.v1.CalibrateCatalogRequest\x1a&.shoppable.v1.CalibrateCatalogResponse(\x01\x30\x01\x42\x42\n\x10\x64\x65v.shoppable.v1P\x01Z,shoppable.dev/client/shoppablev1;shoppablev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shoppable.v1.product_catalog_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.shoppable.v1P\001Z,shoppable.dev/client/shoppablev1;shoppablev1'
   _globals['_PRODUCT_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_AVAILABILITY']._serialized_start=3754
-  _globals['_AVAILABILITY']._serialized_end=3942
-  _globals['_UPSERTOUTCOME']._serialized_start=3945
-  _globals['_UPSERTOUTCOME']._serialized_end=4105
-  _globals['_CATALOG']._serialized_start=163
-  _globals['_CATALOG']._serialized_end=482
-  _globals['_REFERENCEIMAGE']._serialized_start=484
-  _globals['_REFERENCEIMAGE']._serialized_end=567
-  _globals['_PRODUCT']._serialized_start=570
-  _globals['_PRODUCT']._serialized_end=1032
-  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_start=983
-  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_end=1032
-  _globals['_PRICERANGE']._serialized_start=1034
-  _globals['_PRICERANGE']._serialized_end=1135
-  _globals['_ATTRIBUTEFILTER']._serialized_start=1137
-  _globals['_ATTRIBUTEFILTER']._serialized_end=1183
-  _globals['_PRODUCTFILTER']._serialized_start=1186
-  _globals['_PRODUCTFILTER']._serialized_end=1381
-  _globals['_CREATECATALOGREQUEST']._serialized_start=1383
-  _globals['_CREATECATALOGREQUEST']._serialized_end=1485
-  _globals['_CREATECATALOGRESPONSE']._serialized_start=1487
-  _globals['_CREATECATALOGRESPONSE']._serialized_end=1550
-  _globals['_GETCATALOGREQUEST']._serialized_start=1552
-  _globals['_GETCATALOGREQUEST']._serialized_end=1585
-  _globals['_GETCATALOGRESPONSE']._serialized_start=1587
-  _globals['_GETCATALOGRESPONSE']._serialized_end=1647
-  _globals['_LISTCATALOGSREQUEST']._serialized_start=1649
-  _globals['_LISTCATALOGSREQUEST']._serialized_end=1709
-  _globals['_LISTCATALOGSRESPONSE']._serialized_start=1711
-  _globals['_LISTCATALOGSRESPONSE']._serialized_end=1799
-  _globals['_DELETECATALOGREQUEST']._serialized_start=1801
-  _globals['_DELETECATALOGREQUEST']._serialized_end=1872
-  _globals['_DELETECATALOGRESPONSE']._serialized_start=1874
-  _globals['_DELETECATALOGRESPONSE']._serialized_end=1897
-  _globals['_UPSERTPRODUCTSCONFIG']._serialized_start=1899
-  _globals['_UPSERTPRODUCTSCONFIG']._serialized_end=1993
-  _globals['_PRODUCTUPSERT']._serialized_start=1995
-  _globals['_PRODUCTUPSERT']._serialized_end=2083
-  _globals['_UPSERTPRODUCTSREQUEST']._serialized_start=2086
-  _globals['_UPSERTPRODUCTSREQUEST']._serialized_end=2221
-  _globals['_UPSERTRESULT']._serialized_start=2224
-  _globals['_UPSERTRESULT']._serialized_end=2371
-  _globals['_UPSERTSUMMARY']._serialized_start=2373
-  _globals['_UPSERTSUMMARY']._serialized_end=2475
-  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_start=2478
-  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_end=2608
-  _globals['_GETPRODUCTREQUEST']._serialized_start=2610
-  _globals['_GETPRODUCTREQUEST']._serialized_end=2643
-  _globals['_GETPRODUCTRESPONSE']._serialized_start=2645
-  _globals['_GETPRODUCTRESPONSE']._serialized_end=2705
-  _globals['_LISTPRODUCTSREQUEST']._serialized_start=2707
-  _globals['_LISTPRODUCTSREQUEST']._serialized_end=2828
-  _globals['_LISTPRODUCTSRESPONSE']._serialized_start=2830
-  _globals['_LISTPRODUCTSRESPONSE']._serialized_end=2918
-  _globals['_DELETEPRODUCTREQUEST']._serialized_start=2920
-  _globals['_DELETEPRODUCTREQUEST']._serialized_end=2976
-  _globals['_DELETEPRODUCTRESPONSE']._serialized_start=2978
-  _globals['_DELETEPRODUCTRESPONSE']._serialized_end=3019
-  _globals['_CALIBRATIONCONFIG']._serialized_start=3021
-  _globals['_CALIBRATIONCONFIG']._serialized_end=3092
-  _globals['_LABELLEDTHING']._serialized_start=3094
-  _globals['_LABELLEDTHING']._serialized_end=3178
-  _globals['_CALIBRATECATALOGREQUEST']._serialized_start=3181
-  _globals['_CALIBRATECATALOGREQUEST']._serialized_end=3314
-  _globals['_MATCHQUALITY']._serialized_start=3317
-  _globals['_MATCHQUALITY']._serialized_end=3470
-  _globals['_CALIBRATIONSUMMARY']._serialized_start=3473
-  _globals['_CALIBRATIONSUMMARY']._serialized_end=3643
-  _globals['_CALIBRATECATALOGRESPONSE']._serialized_start=3645
-  _globals['_CALIBRATECATALOGRESPONSE']._serialized_end=3751
-  _globals['_PRODUCTCATALOGSERVICE']._serialized_start=4108
-  _globals['_PRODUCTCATALOGSERVICE']._serialized_end=4937
+  _globals['_PRODUCTCATALOGSERVICE'].methods_by_name['CreateCatalog']._loaded_options = None
+  _globals['_PRODUCTCATALOGSERVICE'].methods_by_name['CreateCatalog']._serialized_options = b'\202\323\344\223\002\027\"\014/v1/catalogs:\007catalog'
+  _globals['_PRODUCTCATALOGSERVICE'].methods_by_name['GetCatalog']._loaded_options = None
+  _globals['_PRODUCTCATALOGSERVICE'].methods_by_name['GetCatalog']._serialized_options = b'\202\323\344\223\002\027\022\025/v1/{name=catalogs/*}'
+  _globals['_PRODUCTCATALOGSERVICE'].methods_by_name['ListCatalogs']._loaded_options = None
+  _globals['_PRODUCTCATALOGSERVICE'].methods_by_name['ListCatalogs']._serialized_options = b'\202\323\344\223\002\016\022\014/v1/catalogs'
+  _globals['_PRODUCTCATALOGSERVICE'].methods_by_name['DeleteCatalog']._loaded_options = None
+  _globals['_PRODUCTCATALOGSERVICE'].methods_by_name['DeleteCatalog']._serialized_options = b'\202\323\344\223\002\027*\025/v1/{name=catalogs/*}'
+  _globals['_PRODUCTCATALOGSERVICE'].methods_by_name['GetProduct']._loaded_options = None
+  _globals['_PRODUCTCATALOGSERVICE'].methods_by_name['GetProduct']._serialized_options = b'\202\323\344\223\002\"\022 /v1/{name=catalogs/*/products/*}'
+  _globals['_PRODUCTCATALOGSERVICE'].methods_by_name['ListProducts']._loaded_options = None
+  _globals['_PRODUCTCATALOGSERVICE'].methods_by_name['ListProducts']._serialized_options = b'\202\323\344\223\002N\022 /v1/{parent=catalogs/*}/productsZ*\"%/v1/{parent=catalogs/*}/products:list:\001*'
+  _globals['_PRODUCTCATALOGSERVICE'].methods_by_name['DeleteProduct']._loaded_options = None
+  _globals['_PRODUCTCATALOGSERVICE'].methods_by_name['DeleteProduct']._serialized_options = b'\202\323\344\223\002\"* /v1/{name=catalogs/*/products/*}'
+  _globals['_AVAILABILITY']._serialized_start=3784
+  _globals['_AVAILABILITY']._serialized_end=3972
+  _globals['_UPSERTOUTCOME']._serialized_start=3975
+  _globals['_UPSERTOUTCOME']._serialized_end=4135
+  _globals['_CATALOG']._serialized_start=193
+  _globals['_CATALOG']._serialized_end=512
+  _globals['_REFERENCEIMAGE']._serialized_start=514
+  _globals['_REFERENCEIMAGE']._serialized_end=597
+  _globals['_PRODUCT']._serialized_start=600
+  _globals['_PRODUCT']._serialized_end=1062
+  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_start=1013
+  _globals['_PRODUCT_ATTRIBUTESENTRY']._serialized_end=1062
+  _globals['_PRICERANGE']._serialized_start=1064
+  _globals['_PRICERANGE']._serialized_end=1165
+  _globals['_ATTRIBUTEFILTER']._serialized_start=1167
+  _globals['_ATTRIBUTEFILTER']._serialized_end=1213
+  _globals['_PRODUCTFILTER']._serialized_start=1216
+  _globals['_PRODUCTFILTER']._serialized_end=1411
+  _globals['_CREATECATALOGREQUEST']._serialized_start=1413
+  _globals['_CREATECATALOGREQUEST']._serialized_end=1515
+  _globals['_CREATECATALOGRESPONSE']._serialized_start=1517
+  _globals['_CREATECATALOGRESPONSE']._serialized_end=1580
+  _globals['_GETCATALOGREQUEST']._serialized_start=1582
+  _globals['_GETCATALOGREQUEST']._serialized_end=1615
+  _globals['_GETCATALOGRESPONSE']._serialized_start=1617
+  _globals['_GETCATALOGRESPONSE']._serialized_end=1677
+  _globals['_LISTCATALOGSREQUEST']._serialized_start=1679
+  _globals['_LISTCATALOGSREQUEST']._serialized_end=1739
+  _globals['_LISTCATALOGSRESPONSE']._serialized_start=1741
+  _globals['_LISTCATALOGSRESPONSE']._serialized_end=1829
+  _globals['_DELETECATALOGREQUEST']._serialized_start=1831
+  _globals['_DELETECATALOGREQUEST']._serialized_end=1902
+  _globals['_DELETECATALOGRESPONSE']._serialized_start=1904
+  _globals['_DELETECATALOGRESPONSE']._serialized_end=1927
+  _globals['_UPSERTPRODUCTSCONFIG']._serialized_start=1929
+  _globals['_UPSERTPRODUCTSCONFIG']._serialized_end=2023
+  _globals['_PRODUCTUPSERT']._serialized_start=2025
+  _globals['_PRODUCTUPSERT']._serialized_end=2113
+  _globals['_UPSERTPRODUCTSREQUEST']._serialized_start=2116
+  _globals['_UPSERTPRODUCTSREQUEST']._serialized_end=2251
+  _globals['_UPSERTRESULT']._serialized_start=2254
+  _globals['_UPSERTRESULT']._serialized_end=2401
+  _globals['_UPSERTSUMMARY']._serialized_start=2403
+  _globals['_UPSERTSUMMARY']._serialized_end=2505
+  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_start=2508
+  _globals['_UPSERTPRODUCTSRESPONSE']._serialized_end=2638
+  _globals['_GETPRODUCTREQUEST']._serialized_start=2640
+  _globals['_GETPRODUCTREQUEST']._serialized_end=2673
+  _globals['_GETPRODUCTRESPONSE']._serialized_start=2675
+  _globals['_GETPRODUCTRESPONSE']._serialized_end=2735
+  _globals['_LISTPRODUCTSREQUEST']._serialized_start=2737
+  _globals['_LISTPRODUCTSREQUEST']._serialized_end=2858
+  _globals['_LISTPRODUCTSRESPONSE']._serialized_start=2860
+  _globals['_LISTPRODUCTSRESPONSE']._serialized_end=2948
+  _globals['_DELETEPRODUCTREQUEST']._serialized_start=2950
+  _globals['_DELETEPRODUCTREQUEST']._serialized_end=3006
+  _globals['_DELETEPRODUCTRESPONSE']._serialized_start=3008
+  _globals['_DELETEPRODUCTRESPONSE']._serialized_end=3049
+  _globals['_CALIBRATIONCONFIG']._serialized_start=3051
+  _globals['_CALIBRATIONCONFIG']._serialized_end=3122
+  _globals['_LABELLEDTHING']._serialized_start=3124
+  _globals['_LABELLEDTHING']._serialized_end=3208
+  _globals['_CALIBRATECATALOGREQUEST']._serialized_start=3211
+  _globals['_CALIBRATECATALOGREQUEST']._serialized_end=3344
+  _globals['_MATCHQUALITY']._serialized_start=3347
+  _globals['_MATCHQUALITY']._serialized_end=3500
+  _globals['_CALIBRATIONSUMMARY']._serialized_start=3503
+  _globals['_CALIBRATIONSUMMARY']._serialized_end=3673
+  _globals['_CALIBRATECATALOGRESPONSE']._serialized_start=3675
+  _globals['_CALIBRATECATALOGRESPONSE']._serialized_end=3781
+  _globals['_PRODUCTCATALOGSERVICE']._serialized_start=4138
+  _globals['_PRODUCTCATALOGSERVICE']._serialized_end=5254
 # @@protoc_insertion_point(module_scope)

@@ -165,6 +165,7 @@ class MatchProductsRequest(_message.Message):
     SIMILAR_CONFIDENCE_FIELD_NUMBER: _builtins.int
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     INCLUDE_EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    OFFERS_OPT_OUT_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
     """The catalogue's name, `catalogs/{catalog}`."""
     max_products: _builtins.int
@@ -181,6 +182,10 @@ class MatchProductsRequest(_message.Message):
     """The catalogue must have reached this revision; default any."""
     include_embeddings: _builtins.bool
     """Whether to return the embedding of each view."""
+    offers_opt_out: _builtins.bool
+    """Whether nothing may be offered for these things. The request is checked as ever, and then nothing is looked up: each
+    result has no products, no embeddings, and says OPTED_OUT. Default no.
+    """
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatchQuery]:
         """The things: 1 up to the server's limit `queries_per_request`."""
@@ -201,10 +206,11 @@ class MatchProductsRequest(_message.Message):
         similar_confidence: _builtins.float | None = ...,
         min_revision: _builtins.int | None = ...,
         include_embeddings: _builtins.bool = ...,
+        offers_opt_out: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence", "_max_products", b"_max_products", "_min_confidence", b"_min_confidence", "_min_revision", b"_min_revision", "_similar_confidence", b"_similar_confidence", "filter", b"filter", "match_confidence", b"match_confidence", "max_products", b"max_products", "min_confidence", b"min_confidence", "min_revision", b"min_revision", "similar_confidence", b"similar_confidence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence", "_max_products", b"_max_products", "_min_confidence", b"_min_confidence", "_min_revision", b"_min_revision", "_similar_confidence", b"_similar_confidence", "catalog", b"catalog", "filter", b"filter", "include_embeddings", b"include_embeddings", "match_confidence", b"match_confidence", "max_products", b"max_products", "min_confidence", b"min_confidence", "min_revision", b"min_revision", "queries", b"queries", "similar_confidence", b"similar_confidence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence", "_max_products", b"_max_products", "_min_confidence", b"_min_confidence", "_min_revision", b"_min_revision", "_similar_confidence", b"_similar_confidence", "catalog", b"catalog", "filter", b"filter", "include_embeddings", b"include_embeddings", "match_confidence", b"match_confidence", "max_products", b"max_products", "min_confidence", b"min_confidence", "min_revision", b"min_revision", "offers_opt_out", b"offers_opt_out", "queries", b"queries", "similar_confidence", b"similar_confidence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__match_confidence: _TypeAlias = _typing.Literal["match_confidence"]  # noqa: Y015
     _WhichOneofArgType__match_confidence: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence"]  # noqa: Y015
@@ -325,8 +331,11 @@ class MatchResult(_message.Message):
     DECISION_FIELD_NUMBER: _builtins.int
     EMBEDDINGS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
     decision: Global___MatchDecision.ValueType
     """The first product's decision, or NO_MATCH."""
+    withheld: _common_pb2.WithheldReason.ValueType
+    """Why it was not looked up, if products are withheld: OPTED_OUT, or unset."""
     @_builtins.property
     def products(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProductMatch]:
         """The products, surest first."""
@@ -346,10 +355,11 @@ class MatchResult(_message.Message):
         decision: Global___MatchDecision.ValueType = ...,
         embeddings: _abc.Iterable[Global___Embedding] | None = ...,
         status: _status_pb2.Status | None = ...,
+        withheld: _common_pb2.WithheldReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "embeddings", b"embeddings", "products", b"products", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "embeddings", b"embeddings", "products", b"products", "status", b"status", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

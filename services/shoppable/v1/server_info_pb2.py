@@ -22,21 +22,25 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshoppable/v1/server_info.proto\x12\x0cshoppable.v1\"\x16\n\x14GetServerInfoRequest\"2\n\x05Limit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04\x12\x0c\n\x04unit\x18\x03 \x01(\t\"_\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08services\x18\x02 \x03(\t\x12#\n\x06limits\x18\x03 \x03(\x0b\x32\x13.shoppable.v1.Limit2m\n\x11ServerInfoService\x12X\n\rGetServerInfo\x12\".shoppable.v1.GetServerInfoRequest\x1a#.shoppable.v1.GetServerInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshoppable/v1/server_info.proto\x12\x0cshoppable.v1\x1a\x1cgoogle/api/annotations.proto\"\x16\n\x14GetServerInfoRequest\"2\n\x05Limit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04\x12\x0c\n\x04unit\x18\x03 \x01(\t\"_\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08services\x18\x02 \x03(\t\x12#\n\x06limits\x18\x03 \x03(\x0b\x32\x13.shoppable.v1.Limit2\x85\x01\n\x11ServerInfoService\x12p\n\rGetServerInfo\x12\".shoppable.v1.GetServerInfoRequest\x1a#.shoppable.v1.GetServerInfoResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/serverInfoBB\n\x10\x64\x65v.shoppable.v1P\x01Z,shoppable.dev/client/shoppablev1;shoppablev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shoppable.v1.server_info_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=48
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=70
-  _globals['_LIMIT']._serialized_start=72
-  _globals['_LIMIT']._serialized_end=122
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=124
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=219
-  _globals['_SERVERINFOSERVICE']._serialized_start=221
-  _globals['_SERVERINFOSERVICE']._serialized_end=330
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.shoppable.v1P\001Z,shoppable.dev/client/shoppablev1;shoppablev1'
+  _globals['_SERVERINFOSERVICE'].methods_by_name['GetServerInfo']._loaded_options = None
+  _globals['_SERVERINFOSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\202\323\344\223\002\020\022\016/v1/serverInfo'
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=78
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=100
+  _globals['_LIMIT']._serialized_start=102
+  _globals['_LIMIT']._serialized_end=152
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=154
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=249
+  _globals['_SERVERINFOSERVICE']._serialized_start=252
+  _globals['_SERVERINFOSERVICE']._serialized_end=385
 # @@protoc_insertion_point(module_scope)

@@ -34,7 +34,8 @@ def test_version(runner: CliRunner) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["demo"], ["up"], ["annotate"], ["catalog"], ["catalog", "import"], ["catalog", "search"]]
+    "command",
+    [[], ["demo"], ["up"], ["annotate"], ["catalog"], ["catalog", "import"], ["catalog", "search"], ["models"]],
 )
 def test_help_teaches(runner: CliRunner, command: list[str]) -> None:
     result = runner.invoke(app, [*command, "--help"])

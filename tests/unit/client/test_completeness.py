@@ -11,6 +11,7 @@ from shoppable.v1 import (
     orchestrator_pb2,
     product_catalog_pb2,
     product_matcher_pb2,
+    server_info_pb2,
 )
 
 CLIENTS = {
@@ -19,6 +20,7 @@ CLIENTS = {
     orchestrator_pb2: client.OrchestratorClient,
     product_catalog_pb2: client.CatalogClient,
     product_matcher_pb2: client.MatcherClient,
+    server_info_pb2: client.ServerInfoClient,
 }
 METHODS = [
     (kind, method.name)

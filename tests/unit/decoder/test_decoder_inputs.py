@@ -1,4 +1,4 @@
-"""File URIs, the allowed roots, and uploads."""
+"""URIs, and the allowed roots of files."""
 
 import contextlib
 import os
@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shoppable.decoder.domain import FilePath, S3Object, WebAddress
 from shoppable.decoder.errors import RefusedVideoError
-from shoppable.decoder.inputs import FileRoots, Upload, path_of_uri
+from shoppable.decoder.inputs import FileRoots
+from shoppable.decoder.uris import read_uri
 from shoppable.runtime.errors import NotFoundError, PermissionDeniedError
 
 
@@ -46,7 +48,7 @@ def read(root, path) -> bytes:
     ],
 )
 def test_a_file_uri_names_a_path(uri, path):
-    assert path_of_uri(uri) == path
+    assert read_uri(uri, {"file"}) == FilePath(path)
 
 
 @pytest.mark.parametrize(
@@ -72,13 +74,82 @@ def test_a_file_uri_names_a_path(uri, path):
 )
 def test_what_is_no_file_uri_is_refused(uri):
     with pytest.raises(ValueError, match="must"):
-        path_of_uri(uri)
+        read_uri(uri, {"file"})
 
 
-@given(st.text(max_size=50))
-def test_any_text_is_a_path_or_refused(text):
+ALL = {"file", "https", "http", "s3"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("https://Shop.Example/a.mp4", WebAddress("https", "shop.example", 443, "/a.mp4")),
+        ("https://shop.example./", WebAddress("https", "shop.example", 443, "/")),
+        ("https://shop.example:8443?a=b&c=/d", WebAddress("https", "shop.example", 8443, "/?a=b&c=/d")),
+        ("http://93.184.216.34/a%20b", WebAddress("http", "93.184.216.34", 80, "/a%20b")),
+        ("https://[2606:2800::1]:444/x", WebAddress("https", "2606:2800::1", 444, "/x")),
+        ("s3://bucket/a/b%20c%25.mp4", S3Object("bucket", "a/b c%.mp4")),
+        ("s3://bucket/%C3%A9", S3Object("bucket", "é")),
+    ],
+)
+def test_a_uri_names_a_place_elsewhere(uri, place):
+    assert read_uri(uri, ALL) == place
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://",
+        "https:///a",
+        "https:a",
+        "https://user@shop.example/",
+        "https://user:word@shop.example/",
+        "https://@shop.example/",
+        "https://shop.example:0x50/",
+        "https://shop.example:99999/",
+        "https://shop.example/#part",
+        "https://shop.example\\@inside/",
+        "https://shöp.example/",
+        "https://shop..example:x/",
+        "https://a b/",
+        "https://[::1/",
+        "ftp://shop.example/",
+        "s3://bucket",
+        "s3://bucket/",
+        "s3://Bucket_1/a",
+        "s3://bucket/../other/a",
+        "s3://bucket/a/%2e%2e/b",
+        "s3://bucket//a",
+        "s3://bucket/a%00",
+        "s3://bucket/a%0a",
+        "s3://bucket/%FF",
+        "s3://bucket/a?versionId=1",
+        "s3://key:secret@bucket/a",
+    ],
+)
+def test_what_names_no_place_is_refused(uri):
+    with pytest.raises(ValueError, match="must"):
+        read_uri(uri, ALL)
+
+
+def test_schemes_that_are_not_allowed_are_refused_and_the_others_named():
+    with pytest.raises(ValueError, match=r"reads: file://, s3://$"):
+        read_uri("https://shop.example/a", {"s3", "file"})
+
+
+@given(st.text(max_size=50) | st.text(max_size=50).map("https://".__add__) | st.text(max_size=50).map("s3://a".__add__))
+def test_any_text_is_a_place_or_refused(text):
     with contextlib.suppress(ValueError):
-        assert path_of_uri(text).startswith("/")
+        match read_uri(text, ALL):
+            case FilePath(path):
+                assert path.startswith("/")
+            case WebAddress() as address:
+                assert address.host.isascii()
+                assert address.url.isascii()
+                assert read_uri(address.url, ALL) == address
+            case S3Object(bucket, key):
+                assert bucket
+                assert key
 
 
 def test_files_below_the_root_are_read(root):
@@ -156,34 +227,3 @@ def test_a_file_without_permission_is_denied(root):
     with pytest.raises(PermissionDeniedError) as caught:
         read(root, root / "film.mp4")
     assert caught.value.reason == "FILE_NOT_READABLE"
-
-
-def upload(total: int | None, most: int = 100) -> Upload:
-    return Upload(field="config.source", total_bytes=total, max_bytes=most, spool_bytes=10, scratch_dir=None)
-
-
-@pytest.mark.parametrize("total", [None, 30])
-def test_an_upload_is_read_as_it_came(total):
-    collecting = upload(total)
-    for part in (b"a" * 8, b"", b"b" * 22):
-        collecting.append(part)
-    opened = collecting.finish()
-    assert opened.size_bytes == 30
-    assert opened.file.read() == b"a" * 8 + b"b" * 22
-    collecting.close()
-
-
-def test_an_upload_that_is_too_large_is_refused_with_limit_and_value():
-    collecting = upload(None)
-    with pytest.raises(RefusedVideoError) as caught:
-        collecting.append(bytes(101))
-    assert (caught.value.reason, caught.value.metadata) == ("SIZE_LIMIT", {"limit": "100", "value": "101"})
-
-
-@pytest.mark.parametrize("size", [29, 31])
-def test_an_upload_of_another_size_than_announced_is_refused(size):
-    collecting = upload(30)
-    with pytest.raises(RefusedVideoError) as caught:
-        collecting.append(bytes(size))
-        collecting.finish()
-    assert caught.value.reason == "SIZE_MISMATCH"

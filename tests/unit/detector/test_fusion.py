@@ -108,3 +108,19 @@ def test_fusion_only_leaves_out_and_each_loser_has_a_better_one_of_its_kind(
     assert [one.score for one in result] == sorted((one.score for one in result), reverse=True)
     for lost in set(unfused) - set(result):
         assert any(kind(won) == kind(lost) and won.score >= lost.score for won in result)
+
+
+def test_what_is_derived_follows_from_all_that_was_found_and_is_chosen_and_ordered_with_it() -> None:
+    seen: list[str] = []
+
+    def derive(found: Sequence[Detection]) -> Sequence[Detection]:
+        seen.extend(one.label for one in found)
+        return [*found, Detection("feet", "footwear", True, HERE, 0.7, "coco")]
+
+    people_and_cups = [findings("coco", COCO, (PERSON, HERE, 0.7), (CUP, ELSEWHERE, 0.9), (BOWL, ELSEWHERE, 0.5))]
+    options = DetectionOptions(categories=frozenset({"footwear", "drinkware", "tableware"}), max_detections=2)
+
+    found = fuse(people_and_cups, options, iou=0.55, derive=derive)
+
+    assert seen == ["cup", "person", "bowl"]
+    assert [one.label for one in found] == ["cup", "feet"]

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoppable.detector.letterbox import Letterbox
+from shoppable.detector.manifest import InputSpec
 
 SIDES = st.integers(1, 5000)
 INPUTS = st.sampled_from([(512, 512), (300, 300), (640, 384), (8, 8)])
@@ -91,3 +92,23 @@ def test_box_of_the_whole_of_the_smallest_picture_stays() -> None:
     _, kept = box.clip(box.to_picture(np.array([[0.0, 0, 512, 512]])))
 
     assert kept.all()
+
+
+def test_picture_can_lie_at_the_top_left_with_a_grey_rest() -> None:
+    form = InputSpec(align="top-left", padding=114)
+    box = Letterbox.fit(40, 20, input_width=64, input_height=64, form=form)
+
+    drawn = box.draw(np.full((20, 40, 3), 7, np.uint8))
+
+    assert (box.left, box.top, box.width, box.height) == (0, 0, 64, 32)
+    assert (drawn[0, :32] == 7).all()
+    assert (drawn[0, 32:] == 114).all()
+    assert box.to_picture(np.array([[0, 0, 64, 32]])).tolist() == [[0, 0, 1, 1]]
+
+
+@given(width=SIDES, height=SIDES, size=INPUTS)
+def test_stretched_picture_fills_the_input(width: int, height: int, size: tuple[int, int]) -> None:
+    box = Letterbox.fit(width, height, input_width=size[0], input_height=size[1], form=InputSpec(fit="stretch"))
+
+    assert (box.left, box.top, box.width, box.height) == (0, 0, *size)
+    assert box.to_picture(np.array([[0, 0, size[0] / 2, size[1]]])).tolist() == [[0, 0, 0.5, 1]]

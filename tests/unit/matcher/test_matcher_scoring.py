@@ -1,8 +1,6 @@
 """The order of products, and how sure it is."""
 
 import json
-import tomllib
-from importlib import resources
 from itertools import pairwise
 
 import pytest
@@ -91,9 +89,21 @@ def test_a_wrong_hint_is_no_wall() -> None:
     assert rank(clear, category_hint="tableware")[0].product_id == "mug"
 
 
-def test_the_vocabulary_is_the_detectors() -> None:
-    text = resources.files("shoppable.detector").joinpath("taxonomy.toml").read_text(encoding="utf-8")
-    assert set(tomllib.loads(text)["categories"]) == hints.VOCABULARY
+@pytest.mark.parametrize(
+    ("hint", "category", "worth"),
+    [
+        ("footwear", "footwear", hints.AGREES),
+        ("footwear", "FOOTWEAR", hints.AGREES),
+        ("footwear", "apparel-upper", hints.DISAGREES),
+        ("footwear", "fashion", 0),  # a shoe is fashion
+        ("fashion", "footwear", 0),
+        ("fashion", "drinkware", hints.DISAGREES),
+        ("footwear", "sneakers", 0),
+        ("", "footwear", 0),
+    ],
+)
+def test_a_category_and_what_it_is_a_part_of_do_not_disagree(hint: str, category: str, worth: float) -> None:
+    assert hints.worth(hint, category) == worth
 
 
 def test_nothing_found_is_no_candidate() -> None:

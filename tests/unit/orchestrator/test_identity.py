@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from shoppable.orchestrator.domain import Box, Decision, Detection, MatchOutcome, Observation, Segment, View
+from shoppable.orchestrator.domain import Box, Decision, Detection, MatchOutcome, Segment, View
 from shoppable.orchestrator.following import EndedTrack
 from shoppable.orchestrator.identity import Identities, MatchedTrack
 from shoppable.orchestrator.tracking import Sighting, Track
@@ -13,10 +13,9 @@ MIXED = np.array([0.6, 0.8], np.float32)
 
 def matched(start_s, end_s, *, looks=A, product=None, category="drinkware", left=0.1):
     box = Box(left, 0.1, left + 0.2, 0.3)
-    sightings = [Observation(start_s, box, 0.8, "cup"), Observation(end_s - 0.2, box, 0.8, "cup")]
-    track = Track(0, looks)
-    for seen in sightings:
-        track.add(seen.time_s, Sighting(Detection(seen.label, category, seen.box, seen.score), looks))
+    seen = Sighting(Detection("cup", category, box, 0.8), looks)
+    track = Track(0, start_s, seen)
+    track.add(end_s - 0.2, seen)
     view = View(start_s, box, np.zeros((4, 4, 3), np.uint8), 0.5)
     products = []
     if product:

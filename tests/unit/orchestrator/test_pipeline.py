@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -203,10 +204,58 @@ async def test_without_a_catalogue_objects_are_found_and_nothing_is_asked():
     assert matcher.asked == []
 
 
-async def test_provisional_objects_come_when_they_leave_and_again_when_they_are_final():
+async def test_provisional_objects_come_when_they_are_confirmed_when_they_leave_and_when_they_are_final():
     options = Options(common_pb2.FrameSampling(), matching=OPTIONS.matching, provisional=True)
     events = await told(annotation(Frames(30), Detector(lambda index: [MUG] if index < 4 else []), options=options))
-    assert [(item.object_id, item.final) for item in objects(events)] == [("object-1", False), ("object-1", True)]
+    sent = [(item.object_id, item.final) for item in objects(events)]
+    assert sent == [("object-1", False), ("object-1", False), ("object-1", True)]
+
+
+SURE = dataclasses.replace(OPTIONS, min_object_confidence=0.95)
+
+
+async def test_objects_less_sure_than_asked_for_are_left_out_and_counted():
+    script = lambda index: [MUG, LAPTOP] if index < 4 else []
+    events = await told(annotation(Frames(30), Detector(script), Matcher(failing=["computers"]), SURE))
+    assert objects(events) == []  # one is matched with 0.9, the other could not be
+    assert (events[-1].objects, events[-1].objects_left_out) == (0, 2)
+    less = dataclasses.replace(SURE, min_object_confidence=0.85)
+    events = await told(annotation(Frames(30), Detector(script), Matcher(failing=["computers"]), less))
+    assert [item.label for item in objects(events)] == ["cup"]
+    assert (events[-1].objects, events[-1].objects_left_out) == (1, 1)
+
+
+async def test_what_is_left_out_does_not_count_towards_the_most_objects_wanted():
+    options = dataclasses.replace(SURE, min_object_confidence=0.85, max_objects=1)
+    script = lambda index: [LAPTOP] if index < 4 else [MUG] if 30 < index < 34 else []
+    events = await told(annotation(Frames(200), Detector(script), Matcher(failing=["computers"]), options))
+    assert [item.label for item in objects(events)] == ["cup"]
+
+
+async def test_an_object_told_as_provisional_is_told_as_final_even_if_it_became_unsure():
+    class Doubting(Matcher):
+        async def match(self, looks, category, options):
+            outcome = await super().match(looks, category, options)
+            joint = not isinstance(looks[0], View)
+            if joint:
+                outcome.products[0].confidence = 0.5
+            return outcome
+
+    options = dataclasses.replace(SURE, min_object_confidence=0.8, provisional=True)
+    script = lambda index: [MUG] if index < 5 or 12 <= index < 16 else []
+    events = await told(annotation(Frames(40), Detector(script), Doubting(), options))
+    *early, last = [(item.final, round(item.match.confidence, 1)) for item in objects(events)]
+    assert set(early) == {(False, 0.9)}
+    assert last == (True, 0.5)
+
+
+async def test_boxes_are_thinned_as_asked_for():
+    script = lambda _: [MUG]
+    for tolerance, count in ((0.01, 2), (0.0, 20)):
+        options = dataclasses.replace(OPTIONS, box_tolerance=tolerance)
+        (found,) = objects(await told(annotation(Frames(20), Detector(script), options=options)))
+        assert len(found.observations) == count
+        assert found.detection_score == pytest.approx(MUG.score)
 
 
 async def test_who_stops_reading_stops_the_decoder():

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shoppable.orchestrator.camera import STILL
 from shoppable.orchestrator.domain import Box, Detection
 from shoppable.orchestrator.tracking import Sighting, Tracker
 
@@ -49,8 +51,38 @@ def test_a_hard_cut_ends_all_tracks_even_if_a_like_thing_is_at_the_same_place():
 def test_a_short_occlusion_does_not_end_a_track_and_a_long_one_does():
     follow = tracker()
     follow.update(0.0, [sighting(0.4)], scene_cut=False)
+    follow.update(0.4, [], scene_cut=False)
     assert follow.update(0.9, [sighting(0.4)], scene_cut=False).ended == []
+    follow.update(1.5, [], scene_cut=False)
     assert len(follow.update(2.1, [sighting(0.4)], scene_cut=False).ended) == 1
+
+
+def test_frames_that_are_far_apart_miss_nothing():
+    follow = tracker()
+    for index in range(4):
+        follow.update(index * 30.0, [sighting(0.4)], scene_cut=False)
+    assert [track.seen for track in follow.finish()] == [4]
+
+
+def test_no_more_than_a_bounded_number_of_things_is_followed_and_what_is_given_up_is_told():
+    follow, ended = tracker(), []
+    for index in range(6):
+        flicker = [sighting(0.008 * place, 0.15 * index, size=0.006) for place in range(100)]
+        ended += follow.update(index * 0.04, flicker, scene_cut=False).ended
+        assert len(follow.active) <= 300  # of which 100 are new
+    assert len(ended) + len(follow.finish()) == 600
+
+
+def test_a_camera_that_jumps_by_a_things_own_width_confuses_no_row_of_things_that_are_alike():
+    follow = tracker()
+    for index in range(6):
+        shift = 0.15 if index % 2 else 0.0
+        row = [sighting(0.1 + 0.15 * place + shift) for place in range(4)]
+        follow.update(index * 0.2, row, scene_cut=False, shift=(0.15 if index % 2 else -0.15, 0.0) if index else STILL)
+    for track in follow.finish():
+        lefts = [observation.box.left for observation in track.observations]
+        assert lefts[0::2] == pytest.approx([lefts[0]] * 3)
+        assert lefts[1::2] == pytest.approx([lefts[0] + 0.15] * 3)
 
 
 def test_a_thing_that_changes_its_name_for_a_moment_stays_one_track_of_its_usual_category():

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, ImageFilter
 
 from shoppable.orchestrator.domain import Box, View
 from shoppable.orchestrator.views import BestViews, colours, crop, quality, sharpness
+from support.moving_scenes import SCENES, Stage
 
 NOISE = np.random.default_rng(1).integers(0, 256, (80, 80, 3)).astype(np.uint8)
 INSIDE = Box(0.3, 0.3, 0.6, 0.6)
@@ -28,6 +30,31 @@ def test_a_sharp_view_is_better_than_a_flat_one():
 def test_a_worse_view_rates_lower(change, why):
     usual = {"view": NOISE, "box": INSIDE, "score": 0.9, "others": []}
     assert quality(**(usual | change)) < quality(**usual), why
+
+
+@pytest.mark.parametrize("name", ["mug-teal", "bottle-green-cider", "teddy-honey", "laptop-rose-13", "couch-teal-2"])
+def test_real_pictures_rate_lower_the_more_they_are_blurred(samples, name):
+    picture = Image.open(samples / "catalog" / f"{name}-1.jpg").resize((160, 160))
+    ratings = [
+        quality(np.asarray(picture.filter(ImageFilter.GaussianBlur(radius))), INSIDE, score=0.9, others=[])
+        for radius in (0, 0.7, 1.5, 3, 6)
+    ]
+    assert ratings == sorted(ratings, reverse=True)
+    assert ratings[3] < 0.6 * ratings[0]
+
+
+def test_of_a_film_in_which_the_focus_comes_and_goes_the_views_in_focus_are_kept(samples):
+    scene = next(scene for scene in SCENES if scene.name == "zoom")
+    shots = [shot for shot in Stage(samples).shots(scene, 10) if shot.time_s < 1]  # before the zoom
+    in_focus = {2, 7}
+    views = BestViews(limit=2)
+    for index, shot in enumerate(shots):
+        picture = Image.fromarray(shot.pixels)
+        pixels = np.asarray(picture if index in in_focus else picture.filter(ImageFilter.GaussianBlur(2)))
+        mug = next(thing for thing in shot.things if thing.who == 1)
+        view = crop(pixels, Box(*mug.box))
+        views.offer(View(shot.time_s, Box(*mug.box), view, quality(view, Box(*mug.box), score=0.9, others=[])))
+    assert {round(view.time_s * 10) for view in views.best_first()} == in_focus
 
 
 def test_colours_of_a_picture_equal_themselves_and_differ_from_others():

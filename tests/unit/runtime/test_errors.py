@@ -1,3 +1,6 @@
+import base64
+from urllib.parse import quote
+
 import grpc
 import pytest
 from google.rpc import error_details_pb2 as details_pb2
@@ -10,6 +13,8 @@ EXAMPLES: list[ServiceError] = [
     errors.InvalidRequestError([Violation("config.fps", "must be in 1..2"), Violation("config.size", "must be set")]),
     errors.NotFoundError("catalog", "catalogs/x", "no such catalogue"),
     errors.AlreadyExistsError("catalog", "catalogs/x", "is there"),
+    errors.UnauthenticatedError("who?", reason="CREDENTIAL_MISSING"),
+    errors.QuotaExceededError("web-shop", "too often", reason="CALLER_RATE", retry_after_s=0.5),
     errors.PermissionDeniedError("not allowed", reason="OUTSIDE_ROOTS"),
     errors.FailedPreconditionError("not so", reason="EMBEDDER_MISMATCH"),
     errors.DataLossError("broke off", reason="BROKEN_VIDEO"),
@@ -51,4 +56,21 @@ def test_details_stay_small_however_much_is_wrong():
     assert status.ByteSize() < 8192
     request = details_pb2.BadRequest()
     assert status.details[1].Unpack(request)
+    assert len(request.field_violations) >= 50
     assert "and 4995 more" in status.message
+
+
+@pytest.mark.parametrize("text", ["x" * 20_000, "\U0001f600" * 5000, "\n" * 20_000])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda text: errors.NotFoundError("catalog", text, f"there is no catalogue {text}"),
+        lambda text: errors.InvalidRequestError([Violation(text, text)] * 100),
+        lambda text: errors.UnavailableError(text, reason="AWAY", metadata={"cause": text}),
+    ],
+)
+def test_a_status_fits_into_trailers_however_long_the_callers_own_texts_are(text: str, make):
+    status = to_status(make(text))
+    in_trailers = len(quote(status.message)) + len(base64.b64encode(status.SerializeToString()))
+    assert in_trailers < 8000
+    assert status.message.startswith(make(text).message[:100])

@@ -1,13 +1,17 @@
-"""A Triton backend in Python that runs a model folder's ONNX file on the CPU with ONNX Runtime.
+"""A Triton backend in Python that runs a model folder's ONNX file with ONNX Runtime, on the CPU or on a GPU.
 
 Triton loads this file once for each model instance, each in a process of its own. The model's configuration
-names the file (`default_model_filename`) and may set two parameters: `intra_op_threads`, the threads of one
-run, and `images_per_run`, how many images of a request go into one run. It does not batch requests.
+names the file (`default_model_filename`) and the instance's kind (KIND_CPU, KIND_GPU), and may set two
+parameters: `intra_op_threads`, the threads of one run on the CPU, and `images_per_run`, how many images go into
+one run at most. What Triton's dynamic batcher hands over together is run together, up to that number. A model with
+a `max_batch_size` of 0 gets its inputs as they come, in one run.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ import onnxruntime
 import triton_python_backend_utils as pb_utils
 
 _ERRORS_ONLY = 3  # ONNX Runtime's severity: 0 is verbose, 4 is fatal
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class TritonPythonModel:
@@ -44,17 +49,29 @@ class TritonPythonModel:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _ERRORS_ONLY
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            providers = providers_of(
+                args["model_instance_kind"],
+                device=int(args["model_instance_device_id"] or 0),
+                available=onnxruntime.get_available_providers(),
+            )
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+            # ONNX Runtime goes over to the CPU by itself where CUDA does not start, and is then just slow.
+            _check_runs_on(providers, self._session.get_providers())
         except Exception as error:
             raise pb_utils.TritonModelException(f"{self._model}: cannot load {path}: {error}") from error
 
-        (self._input,) = config["input"]
-        self._input_dims = tuple(int(size) for size in self._input["dims"])
-        self._input_type = pb_utils.triton_string_to_numpy(self._input["data_type"])
-        self._output_dims = {output["name"]: tuple(int(size) for size in output["dims"]) for output in config["output"]}
+        self._batches = int(config.get("max_batch_size", 0)) > 0
+        self._inputs = {
+            tensor["name"]: (_dims(tensor), pb_utils.triton_string_to_numpy(tensor["data_type"]))
+            for tensor in config["input"]
+        }
+        self._output_dims = {tensor["name"]: _dims(tensor) for tensor in config["output"]}
+        self._output_types = {
+            tensor["name"]: pb_utils.triton_string_to_numpy(tensor["data_type"]) for tensor in config["output"]
+        }
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answers each request by itself, so that a bad one cannot spoil another's answer.
+        """Answers each request, and computes together what fits into one run.
 
         Args:
             requests: What Triton hands over; without dynamic batching it is one.
@@ -62,53 +79,105 @@ class TritonPythonModel:
         Returns:
             One response a request, in the same order; a failed one carries its error and status.
         """
-        return [self._answer(request) for request in requests]
+        answers: list[Any] = [None] * len(requests)
+        accepted = []
+        for index, request in enumerate(requests):
+            try:
+                accepted.append(self._accept(index, request))
+            except _RequestError as error:
+                answers[index] = _refusal(error)
+        for group in _groups(accepted, most=self._images_per_run):
+            for one, answer in zip(group, self._answer(group), strict=True):
+                answers[one.index] = answer
+        return answers
 
     def finalize(self) -> None:
         """Frees the session before the process ends."""
         del self._session
 
-    def _answer(self, request: Any) -> Any:
+    def _accept(self, index: int, request: Any) -> _Accepted:
+        inputs = {name: self._input_of(request, name) for name in self._inputs}
+        wanted = tuple(name for name in self._output_dims if name in request.requested_output_names())
+        if not self._batches:
+            return _Accepted(index, request, inputs, wanted, rows=None)
+        rows = {len(array) for array in inputs.values()}
+        if len(rows) != 1:
+            raise _RequestError(f"{self._model}: the inputs differ in their batch size")
+        return _Accepted(index, request, inputs, wanted, rows=rows.pop())
+
+    def _answer(self, group: Sequence[_Accepted]) -> list[Any]:
+        """Answers requests that are computed together; what fails, fails for all of them."""
         try:
-            images = self._images_of(request)
-            wanted = [name for name in self._output_dims if name in request.requested_output_names()]
-            results = self._run(images, outputs=wanted, request=request)
+            results = self._run(group)
         except _RequestError as error:
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), error.status))
+            return [_refusal(error) for _ in group]
         except Exception as error:  # the process must go on with the next request
             pb_utils.Logger.log_error(f"{self._model}: {type(error).__name__}: {error}")
-            return pb_utils.InferenceResponse(
-                error=pb_utils.TritonError(f"{self._model}: inference failed", pb_utils.TritonError.INTERNAL)
-            )
-        return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(name, array) for name, array in zip(wanted, results, strict=True)]
-        )
+            failure = pb_utils.TritonError(f"{self._model}: inference failed", pb_utils.TritonError.INTERNAL)
+            return [pb_utils.InferenceResponse(error=failure) for _ in group]
+        answers, first = [], 0
+        for one in group:
+            last = None if one.rows is None else first + one.rows
+            tensors = [
+                pb_utils.Tensor(name, array if last is None else array[first:last])
+                for name, array in zip(one.wanted, results, strict=True)
+            ]
+            answers.append(pb_utils.InferenceResponse(tensors))
+            first = last or 0
+        return answers
 
-    def _images_of(self, request: Any) -> np.ndarray[Any, Any]:
-        name = self._input["name"]
+    def _input_of(self, request: Any, name: str) -> np.ndarray[Any, Any]:
         tensor = pb_utils.get_input_tensor_by_name(request, name)
         if tensor is None:
             raise _RequestError(f"{self._model}: the input '{name}' is missing")
-        images: np.ndarray[Any, Any] = tensor.as_numpy()
-        if images.dtype != self._input_type:
-            raise _RequestError(f"{self._model}: '{name}' must be {np.dtype(self._input_type)}, got {images.dtype}")
-        if images.ndim != len(self._input_dims) + 1 or images.shape[1:] != self._input_dims:
-            expected = ["N", *self._input_dims]
-            raise _RequestError(f"{self._model}: '{name}' must be {expected}, got {list(images.shape)}")
-        return images
+        array: np.ndarray[Any, Any] = tensor.as_numpy()
+        dims, dtype = self._inputs[name]
+        if array.dtype != dtype:
+            raise _RequestError(f"{self._model}: '{name}' must be {np.dtype(dtype)}, got {array.dtype}")
+        # -1 is a free size.
+        fits = all(wanted in (-1, size) for wanted, size in zip(dims[::-1], array.shape[::-1], strict=False))
+        if array.ndim != len(dims) + self._batches or not fits:
+            expected = ["N", *dims] if self._batches else [*dims]
+            raise _RequestError(f"{self._model}: '{name}' must be {expected}, got {list(array.shape)}")
+        return array
 
-    def _run(self, images: np.ndarray[Any, Any], *, outputs: list[str], request: Any) -> list[np.ndarray[Any, Any]]:
+    def _run(self, group: Sequence[_Accepted]) -> list[np.ndarray[Any, Any]]:
+        outputs, inputs = list(group[0].wanted), group[0].inputs
+        if not self._batches:
+            results: list[np.ndarray[Any, Any]] = self._session.run(outputs, inputs)
+            return results
+        if len(group) > 1:
+            inputs = {name: np.concatenate([one.inputs[name] for one in group]) for name in inputs}
         parts: list[list[np.ndarray[Any, Any]]] = []
-        for first in range(0, len(images), self._images_per_run):
-            if request.is_cancelled():
+        for first in range(0, sum(one.rows or 0 for one in group), self._images_per_run):
+            if all(one.request.is_cancelled() for one in group):
                 raise _RequestError(f"{self._model}: cancelled", status="CANCELLED")
-            batch = images[first : first + self._images_per_run]
-            parts.append(self._session.run(outputs, {self._input["name"]: batch}))
+            some = {name: array[first : first + self._images_per_run] for name, array in inputs.items()}
+            parts.append(self._session.run(outputs, some))
         if not parts:
-            return [np.empty((0, *self._output_dims[name]), dtype=np.float32) for name in outputs]
+            return [np.empty((0, *self._output_dims[name]), dtype=self._output_types[name]) for name in outputs]
         if len(parts) == 1:
             return parts[0]
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Accepted:
+    """A request that can be computed."""
+
+    index: int  # among the requests that came together
+    request: Any
+    inputs: dict[str, np.ndarray[Any, Any]]
+    wanted: tuple[str, ...]  # names of outputs
+    rows: int | None  # images; None for a model without a batch dimension
+
+    def joins(self, group: Sequence[_Accepted], *, most: int) -> bool:
+        """Whether it can be computed together with others."""
+        if self.rows is None or group[0].wanted != self.wanted:
+            return False
+        return self.rows + sum(one.rows or 0 for one in group) <= most and all(
+            array.shape[1:] == group[0].inputs[name].shape[1:] for name, array in self.inputs.items()
+        )
 
 
 class _RequestError(Exception):
@@ -120,8 +189,59 @@ class _RequestError(Exception):
         self.status = getattr(pb_utils.TritonError, status)
 
 
+def providers_of(kind: str, *, device: int, available: Sequence[str]) -> list[Any]:
+    """Chooses how ONNX Runtime computes.
+
+    Args:
+        kind: The instance's, as Triton tells it: CPU or GPU.
+        device: The GPU's number.
+        available: What this build of ONNX Runtime has.
+
+    Returns:
+        Providers, the first being the one that is wanted.
+
+    Raises:
+        RuntimeError: A GPU is asked for and this build cannot use one.
+    """
+    if kind != "GPU":
+        return [_CPU]
+    if _CUDA not in available:
+        raise RuntimeError(
+            f"the instance is of KIND_GPU, and this ONNX Runtime has only {', '.join(available)}: "
+            "install onnxruntime-gpu in place of onnxruntime, or use KIND_CPU"
+        )
+    # Operators that CUDA lacks run on the CPU. Convolutions are tuned once for each new batch size: by the heuristic,
+    # since the exhaustive search would make the first request of each size wait for seconds.
+    return [(_CUDA, {"device_id": device, "cudnn_conv_algo_search": "HEURISTIC"}), _CPU]
+
+
+def _check_runs_on(wanted: Sequence[Any], used: Sequence[str]) -> None:
+    first = wanted[0] if isinstance(wanted[0], str) else wanted[0][0]
+    if first not in used:
+        raise RuntimeError(f"ONNX Runtime could not start {first}: see its own messages in the log")
+
+
+def _groups(accepted: Sequence[_Accepted], *, most: int) -> list[list[_Accepted]]:
+    """Puts neighbours together that can be computed together, up to `most` images, and a larger one by itself."""
+    groups: list[list[_Accepted]] = []
+    for one in accepted:
+        if groups and one.joins(groups[-1], most=most):
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    return groups
+
+
+def _refusal(error: _RequestError) -> Any:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), error.status))
+
+
 def _positive(config: dict[str, Any], *, name: str, default: int) -> int:
     text = config.get("parameters", {}).get(name, {}).get("string_value", str(default))
     if not text.isdecimal() or int(text) < 1:
         raise pb_utils.TritonModelException(f"{config['name']}: {name} must be a positive number, not '{text}'")
     return int(text)
+
+
+def _dims(tensor: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(int(size) for size in tensor["dims"])

@@ -2,11 +2,10 @@
 
 from av.video.stream import VideoStream
 
-from shoppable.decoder.adapters.opening import WatchedFile
+from shoppable.decoder.containers import ts_packet_bytes
 from shoppable.decoder.domain import NS_PER_S
 
 _INDEX_TAIL = 32  # entries at the index's end that are held against the file's size
-_TS_PACKET_BYTES = (188, 192, 204)
 
 
 def ends_early(stated_ns: int | None, read_until_ns: int) -> bool:
@@ -23,15 +22,10 @@ def index_promises_more(stream: VideoStream, size_bytes: int) -> bool:
     return any(entry.pos + entry.size > size_bytes for entry in tail)
 
 
-def ends_inside_ts_packet(file: WatchedFile, size_bytes: int) -> bool:
-    """Return whether an MPEG-TS file, which states no length, ends in the middle of one of its packets."""
-    file.seek(0)
-    head = file.read(max(_TS_PACKET_BYTES) * 4)
-    size = next((size for size in _TS_PACKET_BYTES if _has_period(head, size)), None)
-    return size is not None and size_bytes % size != 0
+def ends_inside_ts_packet(container: str, head: bytes, size_bytes: int) -> bool:
+    """Return whether an MPEG-TS file, which states no length, ends in the middle of one of its packets.
 
-
-def _has_period(head: bytes, size: int) -> bool:
-    """Return whether the sync byte of MPEG-TS, first seen within one packet, comes again after each packet."""
-    first = head.find(b"\x47", 0, size)
-    return first >= 0 and len(head) > first + size and all(byte == 0x47 for byte in head[first::size])
+    `head` is its first `TS_HEAD_BYTES` bytes.
+    """
+    packet_bytes = ts_packet_bytes(head) if container == "mpegts" else None
+    return packet_bytes is not None and size_bytes % packet_bytes != 0

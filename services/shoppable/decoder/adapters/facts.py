@@ -30,7 +30,7 @@ _TRANSFERS: dict[int, str] = {
 }
 
 
-def facts_of(video: OpenVideo, first: DecodedFrame, *, size_bytes: int) -> VideoFacts:
+def facts_of(video: OpenVideo, first: DecodedFrame, *, size_bytes: int | None) -> VideoFacts:
     """Return the facts; `first` is any frame of the video."""
     stream, picture = video.stream, first.picture
     width, height = first.orientation.size(*square_size(picture.width, picture.height, stream.sample_aspect_ratio))

@@ -45,6 +45,9 @@ class ReadableFile(Protocol):
     def tell(self) -> int:
         """Return the place."""
 
+    def seekable(self) -> bool:
+        """Return whether it can be read at any place. If not, only from the beginning, while little has been read."""
+
 
 @dataclass(frozen=True)
 class Guards:
@@ -126,6 +129,10 @@ class WatchedFile:
             if offset < 0:
                 return -1
             raise _failed_read() from error
+
+    def seekable(self) -> bool:
+        """Return whether FFmpeg may seek. If not, it neither looks for an index at the end nor asks for the size."""
+        return self._file.seekable()
 
     def tell(self) -> int:
         """Return the place."""

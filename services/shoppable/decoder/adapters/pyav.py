@@ -3,6 +3,7 @@
 Not thread-safe: one thread at a time.
 """
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +17,7 @@ from shoppable.decoder.adapters.ending import ends_early, ends_inside_ts_packet,
 from shoppable.decoder.adapters.facts import facts_of
 from shoppable.decoder.adapters.frames import Clock, DecodedFrame, LeapFilter
 from shoppable.decoder.adapters.opening import DAMAGE, Guards, ReadableFile, WatchedFile, open_video
+from shoppable.decoder.containers import TS_HEAD_BYTES
 from shoppable.decoder.domain import NS_PER_S
 from shoppable.decoder.faults import NO_FRAMES, BrokenError, RefusedError
 
@@ -40,13 +42,13 @@ class _Pass:
 class VideoFile:
     """A video that is open."""
 
-    def __init__(self, file: ReadableFile, guards: Guards, *, size_bytes: int, keyframes_only: bool) -> None:
+    def __init__(self, file: ReadableFile, guards: Guards, *, size_bytes: int | None, keyframes_only: bool) -> None:
         """Open the video and decode its first frame, which tells more than the container. Blocking.
 
         Args:
             file: The file; the caller closes it.
             guards: The limits.
-            size_bytes: The size of the file.
+            size_bytes: The size of the file; None if it is not known yet.
             keyframes_only: Whether all frames but key frames are passed over undecoded.
 
         Raises:
@@ -60,7 +62,8 @@ class VideoFile:
         self._keyframes_only = keyframes_only
         self._pass = _Pass()
         self._rules_out: Callable[[int], bool] | None = None
-        self._seeks_badly = False  # it was tried, and led nowhere
+        self._seeks_badly = not file.seekable()  # or it was tried, and led nowhere
+        self._head = self._file.read(TS_HEAD_BYTES)  # now: some files cannot be read again
         self._open()
         try:
             self._frames = self._decode()
@@ -113,7 +116,9 @@ class VideoFile:
     @property
     def truncated(self) -> bool:
         """Return whether the file, which must have been read to its end, stops well before the end it states."""
-        return self._ends_early() or self._ends_inside_ts_packet()
+        return self._ends_early() or ends_inside_ts_packet(
+            self._video.container.format.name, self._head, self._whole_size()
+        )
 
     def frames(self, start_ns: int) -> Iterator[DecodedFrame | None]:
         """Decode from the last key frame at or before a time. Blocking at each step.
@@ -132,7 +137,7 @@ class VideoFile:
         self._first = None
         if first is None:
             first, frames = self._frames_near(start_ns)
-        elif start_ns > first.time_ns:
+        elif start_ns > first.time_ns and self._file.seekable():
             self._pass = _Pass()  # what was decoded to know the video does not count
             first, frames = self._frames_near(start_ns)
         if first is not None:
@@ -209,7 +214,7 @@ class VideoFile:
             yield None
         yield from map(self._checked, leaps.rest())
         self._pass.damaged_packets += leaps.dropped
-        if index_promises_more(self._video.stream, self._size_bytes):
+        if index_promises_more(self._video.stream, self._whole_size()):
             raise BrokenError("the video's file ends before the frames that its index lists")
 
     def _checked(self, frame: DecodedFrame) -> DecodedFrame:
@@ -288,10 +293,11 @@ class VideoFile:
         if count.without_size >= _MAX_WITHOUT_SIZE:
             raise self._guards.too_large("has larger ones")
 
-    def _ends_inside_ts_packet(self) -> bool:
-        if self._video.container.format.name != "mpegts":
-            return False
-        return ends_inside_ts_packet(self._file, self._size_bytes)
+    def _whole_size(self) -> int:
+        """Return the size in bytes; of a file that arrives only at its end, for which this waits."""
+        if self._file.seekable() and self._size_bytes is not None:
+            return self._size_bytes
+        return self._file.seek(0, io.SEEK_END)
 
     def _ends_early(self) -> bool:
         return ends_early(self._video.duration_ns, self._pass.read_until_ns)

@@ -58,9 +58,9 @@ class Job:
     guards: Guards
     limits: Limits
     order: Order = field(default_factory=Order)
-    size_bytes: int = 0  # of the file
+    size_bytes: int | None = None  # of the file; None: not known yet
     has_descriptor: bool = False  # or the file is read through the service
-    seekable: bool = True  # a file without a descriptor
+    seekable: bool = True  # or the file, which has no descriptor then, is read once, while it arrives
     slots: Slots | None = None
 
 

@@ -16,9 +16,8 @@ from dataclasses import replace
 import structlog
 
 from shoppable.decoder.domain import Encoding, Event, SampledFrame
-from shoppable.decoder.inputs import OpenFile
 from shoppable.decoder.workers import endings
-from shoppable.decoder.workers.distant_reading import DistantReading, descriptor_of, is_seekable
+from shoppable.decoder.workers.distant_reading import DistantReading, Opener, open_distantly
 from shoppable.decoder.workers.fleet import Fleet, Worker
 from shoppable.decoder.workers.protocol import (
     FREE,
@@ -43,30 +42,27 @@ _log = structlog.get_logger(__name__)
 
 @contextlib.asynccontextmanager
 async def open_session(
-    fleet: Fleet, opened: OpenFile, job: Job, *, field: str, readers: Executor
+    fleet: Fleet, opener: Opener, job: Job, *, field: str, readers: Executor
 ) -> AsyncIterator["Session"]:
-    """Give a job to a new worker. At the end the worker is gone, and the file closed.
+    """Open a file, and give a job on it to a new worker. At the end the worker is gone, and the file closed.
 
     Args:
         fleet: Has the worker.
-        opened: The video's file.
+        opener: Opens the video's file, in a thread.
         job: What to do; how its file is read is filled in here.
         field: The path of the source in the request, for errors.
-        readers: Threads that read files for workers, one for each video.
+        readers: Threads that open files, and read them for workers, one for each video.
 
     Raises:
         UnavailableError: No worker can be had.
+        ServiceError: What the file's own errors are.
     """
-    descriptor = descriptor_of(opened)
-    job = replace(
-        job,
-        size_bytes=opened.size_bytes,
-        has_descriptor=descriptor is not None,
-        seekable=descriptor is not None or is_seekable(opened),
-    )
     async with contextlib.AsyncExitStack() as stack:
-        reading = DistantReading(opened, readers)
-        stack.push_async_callback(reading.aclose)
+        reading = await stack.enter_async_context(open_distantly(opener, readers))
+        descriptor = reading.descriptor
+        job = replace(
+            job, size_bytes=reading.size_bytes, has_descriptor=descriptor is not None, seekable=reading.seekable
+        )
         memory = stack.enter_context(SlotMemory(job.slots)) if job.slots else None
         worker = await stack.enter_async_context(fleet.worker())
         session = Session(worker, job, memory, reading, field=field)

@@ -23,6 +23,7 @@ from shoppable.runtime.errors import (
     ServiceError,
     UnavailableError,
 )
+from shoppable.runtime.spans import asking
 
 _log = structlog.get_logger(__name__)
 # The client's own default is no limit. Our largest answer is a page of 1000 products with their texts.
@@ -76,7 +77,7 @@ class QdrantCalls:
             missing: The collection does not exist.
         """
         limit_s = remaining_s(self._timeout_s)
-        with metrics.INDEX_SECONDS.labels(operation).time():
+        with metrics.INDEX_SECONDS.labels(operation).time(), asking("qdrant", operation):
             try:
                 # The client counts in whole seconds: the true limit is ours.
                 return await asyncio.wait_for(make(), limit_s)

@@ -35,6 +35,7 @@ from shoppable.matcher.products import Product
 from shoppable.runtime import metrics
 from shoppable.runtime.call import remaining_s
 from shoppable.runtime.errors import DeadlineExceededError, FailedPreconditionError, ServiceError, UnavailableError
+from shoppable.runtime.spans import asking
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -194,7 +195,7 @@ class QdrantEdgeIndex:
 
     async def _run(self, operation: str, work: Callable[[], T]) -> T:
         limit_s = remaining_s(self._timeout_s)
-        with metrics.INDEX_SECONDS.labels(operation).time():
+        with metrics.INDEX_SECONDS.labels(operation).time(), asking("qdrant", operation):
             future = asyncio.get_running_loop().run_in_executor(self._executor, work)
             try:
                 return await asyncio.wait_for(future, limit_s)

@@ -7,11 +7,12 @@ import grpc
 import structlog
 
 from shoppable.client import CatalogClient, MatcherClient, ShoppableError
+from shoppable.orchestrator.adapters.retrying import RetryBudget
 from shoppable.orchestrator.domain import Decision, MatchOptions, MatchOutcome, View
 from shoppable.orchestrator.errors import as_status, upstream_error
 from shoppable.runtime.call import remaining_s
 from shoppable.runtime.images import raw_image, write_jpeg
-from shoppable.v1 import product_catalog_pb2, product_matcher_pb2
+from shoppable.v1 import common_pb2, product_catalog_pb2, product_matcher_pb2
 
 _log = structlog.get_logger(__name__)
 _CHECK_TIMEOUT_S = 10.0
@@ -49,6 +50,7 @@ class MatcherAdapter:
         self._jpeg = jpeg
         self._timeout_s = timeout_s
         self._patience_s = patience_s
+        self._budget = RetryBudget()  # of all videos
         # Shared by all videos: once patience is over, each further thing fails at once until the matcher is well again.
         self._away_since: float | None = None
 
@@ -66,6 +68,14 @@ class MatcherAdapter:
         except ShoppableError as error:
             if error.code in _FATAL:
                 raise upstream_error(error, "product matcher", fields=_FIELDS) from error
+
+    async def embedder(self, catalog: str) -> tuple[common_pb2.ModelVersion, int]:
+        """Return the model of a catalogue's embeddings, and how many values one has. Raises ServiceError."""
+        try:
+            found = await self._catalog.get_catalog(catalog, timeout_s=remaining_s(_CHECK_TIMEOUT_S))
+        except ShoppableError as error:
+            raise upstream_error(error, "product matcher", fields=_FIELDS) from error
+        return found.embedder, found.embedding_size
 
     async def match(
         self,
@@ -107,9 +117,10 @@ class MatcherAdapter:
                 if loop.time() - self._away_since >= self._patience_s:
                     raise
                 _log.warning("the matcher is away; asking again", reason=error.reason)
-                await asyncio.sleep(error.retry_after_s or _RETRY_DELAY_S)
+                await self._budget.wait(error.retry_after_s or _RETRY_DELAY_S)
             else:
                 self._away_since = None
+                self._budget.succeeded()
                 return answer
 
 

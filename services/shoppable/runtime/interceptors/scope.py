@@ -5,7 +5,7 @@ It also decodes requests itself, inside the scopes: gRPC would answer bytes that
 
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
@@ -19,10 +19,11 @@ Scope = Callable[[Call], AbstractAsyncContextManager[None]]
 
 
 class ScopeInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps each call in `scopes`, outermost first. Standard services (grpc.*) are left alone."""
+    """Wraps each call in `scopes`, outermost first. Standard services (grpc.*) are left alone but for those named."""
 
-    def __init__(self, scopes: Sequence[Scope]) -> None:
+    def __init__(self, scopes: Sequence[Scope], *, standard: Collection[str] = ()) -> None:
         self._scopes = tuple(scopes)
+        self._standard = frozenset(standard)
 
     async def intercept_service(
         self,
@@ -32,12 +33,12 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
         """Return the handler of the call, wrapped."""
         handler = await continuation(handler_call_details)
         service, _, method = handler_call_details.method.lstrip("/").partition("/")
-        if handler is None or service.startswith("grpc."):
+        if handler is None or (service.startswith("grpc.") and service not in self._standard):
             return handler
         return self._wrap(handler, service, method, request_id_of(handler_call_details.invocation_metadata))
 
     def _wrap(self, handler: Any, service: str, method: str, request_id: str) -> Any:
-        decode = _decoder(handler.request_deserializer)
+        deserialize = _decoder(handler.request_deserializer)
 
         @contextlib.asynccontextmanager
         async def scoped(raw: Any, context: Any) -> AsyncIterator[Any]:
@@ -47,6 +48,13 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
                 stack.enter_context(serving(call))
                 for scope in self._scopes:
                     await stack.enter_async_context(scope(call))
+
+                def decode(message: bytes) -> Any:
+                    request = deserialize(message)
+                    for check in call.request_checks:
+                        check(request)
+                    return request
+
                 yield _decoded(raw, decode) if handler.request_streaming else decode(raw)
 
         async def answer_once(raw: Any, context: Any) -> Any:

@@ -1,0 +1,11 @@
+export { ShoppableClient } from "./client.js";
+export { Connection, type CallOptions, type ConnectionOptions } from "./connection.js";
+export { type FieldViolation, ShoppableError } from "./errors.js";
+export type { Source } from "./sources.js";
+export * from "./gen/shoppable/v1/common_pb.js";
+export * from "./gen/shoppable/v1/frame_decoder_pb.js";
+export * from "./gen/shoppable/v1/object_detector_pb.js";
+export * from "./gen/shoppable/v1/orchestrator_pb.js";
+export * from "./gen/shoppable/v1/product_catalog_pb.js";
+export * from "./gen/shoppable/v1/product_matcher_pb.js";
+export * from "./gen/shoppable/v1/server_info_pb.js";

@@ -1,0 +1,1 @@
+"""`shoppable doctor`: examines an installation from outside."""

@@ -1,0 +1,100 @@
+"""Looks up the products of one video's tracks and objects, a few at a time, and keeps what went wrong."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from google.rpc import status_pb2
+
+from shoppable.orchestrator.domain import MatchOptions, MatchOutcome, View
+from shoppable.orchestrator.following import EndedTrack
+from shoppable.orchestrator.identity import MatchedTrack, TrackedObject
+from shoppable.orchestrator.offers import OfferGate
+from shoppable.orchestrator.ports import ProductMatcher
+from shoppable.orchestrator.timing import StageClock
+from shoppable.v1 import product_matcher_pb2
+
+MAX_LOOKS = 8  # views that the matcher takes for one thing
+
+
+class Lookups:
+    """The matches of one video that are in work."""
+
+    def __init__(
+        self,
+        matcher: ProductMatcher,
+        options: MatchOptions | None,
+        gate: OfferGate,
+        *,
+        at_a_time: int,
+        record: Callable[[status_pb2.Status], None],
+    ) -> None:
+        """Match by `options`, or nothing if None; `record` is told of each failure."""
+        self._matcher = matcher
+        self._options = options
+        self._gate = gate
+        self._record = record
+        self._slots = asyncio.Semaphore(at_a_time)
+        self._in_work: deque[tuple[EndedTrack, asyncio.Task[MatchOutcome | None]]] = deque()
+        self.clock = StageClock("match")
+        self.searched: MatchOutcome | None = None  # the latest that did not fail
+
+    def start(self, ended: EndedTrack) -> None:
+        """Begin to match a track that ended."""
+        self._in_work.append((ended, asyncio.create_task(self._match_track(ended), name="match")))
+
+    async def ended(self, *, block_above: int) -> AsyncGenerator[MatchedTrack, None]:
+        """Yield matched tracks in the order in which they were started; wait while more than that are in work."""
+        while self._in_work and (self._in_work[0][1].done() or len(self._in_work) > block_above):
+            ended, task = self._in_work[0]
+            match = await task
+            self._in_work.popleft()
+            yield MatchedTrack(ended, match)
+
+    def earliest_start(self, category: str) -> float | None:
+        """Return when the first of a category's tracks in work began."""
+        starts = [ended.segment.start_s for ended, _ in self._in_work if ended.track.category == category]
+        return min(starts, default=None)
+
+    async def match(
+        self, looks: Sequence[View] | Sequence[product_matcher_pb2.Embedding], category: str
+    ) -> MatchOutcome | None:
+        """Match one thing, in its turn; None if nothing is to be matched."""
+        if self._options is None:
+            return None
+        async with self._slots:
+            with self.clock.working():
+                outcome = await self._matcher.match(looks, category, self._options)
+        self.clock.items += 1
+        if outcome.failure:
+            self.clock.failed += 1
+            self._record(outcome.failure)
+        else:
+            self.searched = outcome
+        return outcome
+
+    async def match_object(self, item: TrackedObject) -> MatchOutcome | None:
+        """Return what an object may be: its one track's answer, or one made of all tracks' views."""
+        answers = [matched.match for matched in item.tracks if matched.match]
+        good = [answer for answer in answers if answer.failure is None]
+        if not good:
+            return answers[0] if answers else None
+        if len(good) == 1:
+            return good[0]
+        # Each track's best views in turn, so that none is left out.
+        longest = max(len(answer.embeddings) for answer in good)
+        looks = [answer.embeddings[rank] for rank in range(longest) for answer in good if rank < len(answer.embeddings)]
+        joint = await self.match(looks[:MAX_LOOKS], item.category)
+        return good[0] if joint is None or joint.failure else joint
+
+    async def close(self) -> None:
+        """Cancel what is in work."""
+        tasks = [task for _, task in self._in_work]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _match_track(self, ended: EndedTrack) -> MatchOutcome | None:
+        if self._gate.before_matching(ended.track.category, [ended.segment]):
+            return None
+        return await self.match(ended.views, ended.track.category)

@@ -1,0 +1,99 @@
+"""Too much of something at a server's door: others are still served, and nothing stays held."""
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import secrets
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from faults.annotating import Named, annotate
+from faults.harness import FaultySuite, Finding
+from shoppable.local.suite import SERVICES
+
+CONNECTIONS = 300
+
+
+@pytest.fixture(scope="module")
+def undisturbed(faulty: FaultySuite, samples: Path) -> Named:
+    ending = asyncio.run(annotate(faulty.endpoint("orchestrator"), samples / "film.mp4", timeout_s=60))
+    assert ending.found
+    return ending.found
+
+
+@contextlib.asynccontextmanager
+async def connections(address: str, first_bytes: bytes):
+    """Many connections that say the same and then nothing."""
+    host, port = address.rsplit(":", 1)
+    writers = []
+    try:
+        for _ in range(CONNECTIONS):
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.write(first_bytes)
+            writers.append(writer)
+        yield
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize(
+    ("said", "first_bytes"),
+    [
+        ("nothing", b""),
+        ("noise", secrets.token_bytes(4096)),
+        ("the preface of HTTP/2 and no more", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        ("HTTP/1", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ],
+    ids=["nothing", "noise", "preface", "http1"],
+)
+async def test_a_flood_of_connections_keeps_nobody_out(
+    faulty: FaultySuite, samples: Path, undisturbed: Named, fault: Finding, service: str, said: str, first_bytes: bytes
+):
+    async with connections(faulty.endpoint(service), first_bytes):
+        ending = await annotate(faulty.endpoint("orchestrator"), samples / "film.mp4", timeout_s=60)
+    assert ending.found == undisturbed, ending.error
+    fault.fault = f"{CONNECTIONS} connections to the {service} that say {said}"
+    fault.caller_sees = ending.seen
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_headers_beyond_the_limit_are_refused_and_the_connection_goes_on(
+    faulty: FaultySuite, fault: Finding, service: str
+):
+    async with grpc.aio.insecure_channel(faulty.endpoint(service)) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest()
+        for _ in range(20):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Check(request, metadata=[("x-flood", "x" * 100_000)], timeout=10)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await stub.Check(request, timeout=10)
+    fault.fault, fault.caller_sees = f"headers of 100,000 bytes to the {service}", "RESOURCE_EXHAUSTED"
+
+
+async def test_cores_that_others_take_cost_time_and_nothing_else(
+    faulty: FaultySuite, samples: Path, undisturbed: Named, fault: Finding
+):
+    context = multiprocessing.get_context("spawn")
+    hogs = [context.Process(target=_burn, daemon=True) for _ in range(os.cpu_count() or 2)]
+    for hog in hogs:
+        hog.start()
+    try:
+        ending = await annotate(faulty.address, samples / "film.mp4", timeout_s=100)
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.join()
+    assert ending.found == undisturbed, ending.error
+    fault.fault, fault.caller_sees = "every core taken by others", ending.seen
+
+
+def _burn() -> None:
+    while True:
+        pass
