@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults overload soak eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu lock clean
+.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults overload soak eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ sweep-triton: $(VENV)/.local ## how Triton should run the detectors on this mach
 
 bench-gpu: $(VENV)/.local ## the detector on a GPU through Triton; says so where there is none (TRITON=HOST:PORT for one that runs)
 	$(BIN)/python tests/load/bench_gpu.py $(if $(TRITON),--triton-endpoint $(TRITON))
+
+bench-import: $(VENV)/.local ## an import of a feed against its embedder alone, as a ratio
+	$(BIN)/python tests/load/bench_import.py
 
 eval-matching: $(VENV)/.local ## how right the matcher is and whether it knows, on the sample film and the groceries (GROCERY=DIR)
 	$(BIN)/python tools/eval_matching.py $(if $(GROCERY),--grocery $(GROCERY))

@@ -71,6 +71,7 @@ class _Filler:
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
+        self._inside: list[str] = []  # messages being filled: one that holds itself is left out there
 
     def fill(self, descriptor: Descriptor, chosen: str = "") -> Message:
         """Return a full message; of a union, the named alternative, or another each time."""
@@ -80,9 +81,12 @@ class _Filler:
             names = [field.name for field in union.fields]
             keep = chosen if chosen in names else names[next(self._numbers) % len(names)]
             skipped |= set(names) - {keep}
+        self._inside.append(descriptor.full_name)
         for field in descriptor.fields:
-            if field.name not in skipped:
+            holds_itself = field.message_type is not None and field.message_type.full_name in self._inside
+            if field.name not in skipped and not holds_itself:
                 self._set(message, field)
+        self._inside.pop()
         return message
 
     def _set(self, message: Message, field: FieldDescriptor) -> None:

@@ -117,6 +117,45 @@ async def test_a_change_of_price_asks_nothing_of_the_embedder(tmp_path: Path, tr
         assert inferences() == before
 
 
+async def test_only_pictures_that_changed_are_embedded_again(tmp_path: Path, triton_endpoint: str) -> None:
+    upsert = upsert_of("a", images=3)
+    async with matcher_client(settings_of(tmp_path, triton_endpoint, health_interval_s=600)) as client:
+        await client.upsert([upsert])
+        before = inferences()
+        upsert.product.images[1].image.CopyFrom(picture(99))
+        results, _ = await client.upsert([upsert])
+        assert results[1].outcome == UPDATED
+        assert inferences() == before + 1
+        for number, seed in ((0, upsert.product.images[0].image), (1, picture(99))):
+            best = (await client.match(seed)).results[0].products[0]
+            assert best.evidence.image_id == str(number + 1)
+            assert best.evidence.view_similarity > 0.999
+
+
+async def test_page_tokens_survive_products_that_come_and_go(client: MatcherClient) -> None:
+    stay = [f"p{row:02}5" for row in range(20)]
+    await client.upsert([upsert_of(product_id, row=row, seed=1) for row, product_id in enumerate(stay)])
+    seen: list[str] = []
+    token, page = "", 0
+    while True:
+        answer = await client.catalogs.ListProducts(
+            pb.ListProductsRequest(parent=CATALOG, page_size=3, page_token=token)
+        )
+        seen += [product.name.rpartition("/")[2] for product in answer.products]
+        token = answer.next_page_token
+        if not token:
+            break
+        # The very product that the token points behind goes, and others come before and behind it.
+        last = seen[-1]
+        await client.catalogs.DeleteProduct(pb.DeleteProductRequest(name=f"{CATALOG}/products/{last}"))
+        new = [f"{last[:-1]}{digit}" for digit in "46"] + [f"a{page}"]
+        await client.upsert([upsert_of(product_id, row=row, seed=1) for row, product_id in enumerate(new)])
+        page += 1
+    assert seen == sorted(set(seen))
+    assert set(stay) <= set(seen)
+    assert not [product_id for product_id in seen if product_id.startswith("a") or product_id.endswith("4")]
+
+
 def inferences() -> float:
     """Pictures that this process has sent to Triton."""
     return sum(

@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,6 +94,7 @@ async def test_what_works_on_a_missing_catalogue_says_so(index: VectorIndex) -> 
         index.get_products("shop", ["a"]),
         index.product_ids("shop"),
         index.some_vectors("shop", 1),
+        index.images_after("shop", "", 1),
         index.search("shop", Space.EMBEDDING, [vector_of(1)], where=(), limit=1),
     ):
         with pytest.raises(CatalogGoneError) as caught:
@@ -137,6 +139,32 @@ async def test_stored_vectors_can_be_read_again(shop: VectorIndex) -> None:
         colours = written.pop(tuple(np.round(vectors.embedding, 4)))
         assert vectors.colour == pytest.approx(colours, abs=1e-5)
     assert len(await shop.some_vectors("shop", 2)) == 2
+
+
+async def test_images_come_once_page_by_page_while_others_come_and_go(shop: VectorIndex) -> None:
+    assert await shop.images_after("shop", "", 5) == ([], "")
+    stay = [change_of(f"stay{number}", images=("1", "2"), brand="b") for number in range(10)]
+    await store(shop, *stay, *(change_of(f"go{number}") for number in range(10)))
+    seen, after, page = [], "", 0
+    while True:
+        images, after = await shop.images_after("shop", after, 3)
+        seen += images
+        if not after:
+            break
+        assert len(images) == 3
+        if page < 10:
+            await shop.delete_product("shop", f"go{page}", revision=3)
+            await store(shop, change_of(f"new{page}"))
+        page += 1
+    keys = [(image.product_id, image.image_id) for image in seen]
+    assert len(set(keys)) == len(keys)
+    assert {key for key in keys if key[0].startswith("stay")} == {
+        (change.product.product_id, image) for change in stay for image in ("1", "2")
+    }
+    first = next(image for image in seen if (image.product_id, image.image_id) == ("stay0", "1"))
+    assert first.vectors.embedding == pytest.approx(vector_of(sum(b"stay0/1")), abs=1e-5)
+    some, after = await shop.images_after("shop", "", 100, ProductFilter(brands=("b",)).conditions())
+    assert (len(some), after) == (20, "")
 
 
 async def test_a_fit_stays_until_another_is_given(shop: VectorIndex) -> None:
@@ -217,6 +245,35 @@ async def test_filters_are_applied_before_the_limit(shop: VectorIndex) -> None:
     )
     (hits,) = await shop.search("shop", Space.EMBEDDING, [one], where=wanted.conditions(), limit=3)
     assert [hit.product_id for hit in hits] == ["yes"]
+
+
+async def test_filters_compose(shop: VectorIndex) -> None:
+    await store(
+        shop,
+        change_of("red-s", brand="x", attributes={"color": "dark red", "size": "S"}),
+        change_of("red-m", brand="y", attributes={"color": "red", "size": "M"}),
+        change_of("blue", brand="x", attributes={"color": "blue"}),
+        change_of("none", brand="z"),
+    )
+    ids = ["red-s", "red-m", "blue", "none"]
+
+    async def found(**parts: Any) -> set[str]:
+        return set(await shop.get_products("shop", ids, ProductFilter(**parts).conditions()))
+
+    red = ProductFilter(attribute_texts=(("color", "red"),))
+    small, of_x = ProductFilter(attributes=(("size", ("S",)),)), ProductFilter(brands=("x",))
+    assert await found(all_of=(red,)) == {"red-s", "red-m"}
+    assert await found(attribute_texts=(("color", "k r"),)) == {"red-s"}
+    assert await found(attribute_texts=(("color", "RED"),)) == set()
+    assert await found(any_of=(small, of_x)) == {"red-s", "blue"}
+    assert await found(none_of=(small, of_x)) == {"red-m", "none"}
+    assert await found(all_of=(red, of_x), none_of=(ProductFilter(brands=("y",)),)) == {"red-s"}
+    assert await found(brands=("x", "z"), none_of=(ProductFilter(brands=("x",), all_of=(red,)),)) == {"blue", "none"}
+    assert await found(any_of=(ProductFilter(any_of=(small,)), ProductFilter(none_of=(red,)))) == {
+        "red-s",
+        "blue",
+        "none",
+    }
 
 
 async def test_search_of_an_empty_catalogue_finds_nothing(shop: VectorIndex) -> None:

@@ -50,6 +50,7 @@ WORK: dict[str, Work] = {
     "delete_product": lambda index: index.delete_product("shop", "a", revision=2),
     "stored_images": lambda index: index.stored_images("shop", "a"),
     "get_products": lambda index: index.get_products("shop", ["a"], WANTED),
+    "images_after": lambda index: index.images_after("shop", "", 5, WANTED),
     "product_ids": lambda index: index.product_ids("shop"),
     # Reached in real life only after the registry has answered.
     "insert_record": lambda index: index._put_record(record_of(), expected=None),
@@ -123,7 +124,16 @@ async def test_every_operation_tells_what_the_server_said(
 
 async def test_a_collection_that_is_missing_is_a_catalogue_that_is_gone() -> None:
     async with answering(Code.NOT_FOUND, "collection not found") as endpoint, index_at(endpoint) as index:
-        for name in ("count", "write", "delete_product", "stored_images", "get_products", "product_ids", "search"):
+        for name in (
+            "count",
+            "write",
+            "delete_product",
+            "stored_images",
+            "get_products",
+            "images_after",
+            "product_ids",
+            "search",
+        ):
             with pytest.raises(CatalogGoneError):
                 await WORK[name](index)
 

@@ -153,6 +153,35 @@ async def test_max_products_and_thresholds(client: MatcherClient, samples: Path)
     assert (list(result.products), result.decision) == ([], NO_MATCH)
 
 
+async def test_one_seller_does_not_fill_the_list(tmp_path: Path, triton_endpoint: str) -> None:
+    async with matcher_client(settings_of(tmp_path, triton_endpoint)) as client:
+        sellers = ["a", "a", "a", "b", "b", "", ""]
+        await client.upsert(
+            upsert_of(f"p{row}", row=row, seed=row, attributes={"seller": seller} if seller else {})
+            for row, seller in enumerate(sellers)
+        )
+        every = (await client.match(picture(0), max_products=7)).results[0]
+
+        def names(result: product_matcher_pb2.MatchResult) -> list[str]:
+            return [match.product.attributes["seller"] or match.product.name for match in result.products]
+
+        assert sorted(names(every))[:5] == ["a", "a", "a", "b", "b"]
+        for most in (1, 2):
+            diversity = product_matcher_pb2.MatchDiversity(key="seller", max_products=most)
+            thinned = (await client.match(picture(0), max_products=7, diversity=diversity)).results[0]
+            left = names(thinned)
+            assert (left.count("a"), left.count("b"), len(left)) == (most, most, 2 * most + 2)
+            kept = {match.product.name for match in thinned.products}
+            assert [m.confidence for m in thinned.products] == [
+                m.confidence for m in every.products if m.product.name in kept
+            ]
+        one = product_matcher_pb2.MatchDiversity(key="seller")
+        assert len((await client.match(picture(0), max_products=3, diversity=one)).results[0].products) == 3
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.match(picture(0), diversity=product_matcher_pb2.MatchDiversity(key="vendor", max_products=0))
+        assert violations_of(caught.value) == ["diversity.max_products", "diversity.key"]
+
+
 async def test_given_embeddings_spare_the_embedder(client: MatcherClient, imported: Path, samples: Path) -> None:
     mug = reference(samples, "mug-teal-1")
     response = await client.match(mug, include_embeddings=True)

@@ -21,11 +21,12 @@ VERSIONS = ("1.28", "1.33")
 VALUE_SETS = ("default", "cpu", "full", "mesh")
 # Kinds that others' operators define; their schemas are not Kubernetes' own.
 FOREIGN = {"ServiceMonitor", "PrometheusRule", "Certificate"}
-# caller -> called, by the design. The world is whoever the operator lets in.
+# caller -> called, by the design; the orchestrator asks Triton for what is sensitive. The world is whoever the operator
+# lets in.
 PATHS = {
     ("world", "orchestrator"), ("world", "matcher"), ("orchestrator", "decoder"), ("orchestrator", "detector"),
-    ("orchestrator", "matcher"), ("detector", "triton"), ("matcher", "triton"), ("matcher", "qdrant"),
-    ("qdrant", "qdrant"),
+    ("orchestrator", "matcher"), ("orchestrator", "triton"), ("detector", "triton"), ("matcher", "triton"),
+    ("matcher", "qdrant"), ("qdrant", "qdrant"),
 }  # fmt: skip
 
 

@@ -630,7 +630,65 @@ func (x *AttributeFilter) GetValues() []string {
 	return nil
 }
 
+// A text that an attribute must contain.
+type AttributeTextFilter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The attribute's key; one that the catalogue's products carry.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// 1..200 characters, which must stand in the value just so, capital and small letters told apart. No index helps to
+	// find them: beside other parts that leave few products it costs little, alone it reads every product.
+	Contains      string `protobuf:"bytes,2,opt,name=contains,proto3" json:"contains,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttributeTextFilter) Reset() {
+	*x = AttributeTextFilter{}
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttributeTextFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttributeTextFilter) ProtoMessage() {}
+
+func (x *AttributeTextFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttributeTextFilter.ProtoReflect.Descriptor instead.
+func (*AttributeTextFilter) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AttributeTextFilter) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *AttributeTextFilter) GetContains() string {
+	if x != nil {
+		return x.Contains
+	}
+	return ""
+}
+
 // Which products are wanted: all parts that are set must hold.
+//
+// Filters within filters: at most 4 levels, and 64 filters in all; each must have a part that is set.
 type ProductFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Any of these categories.
@@ -642,14 +700,22 @@ type ProductFilter struct {
 	// Any of these availabilities.
 	Availabilities []Availability `protobuf:"varint,4,rep,packed,name=availabilities,proto3,enum=shoppable.v1.Availability" json:"availabilities,omitempty"`
 	// Each of these attributes. A key that no product of the catalogue has carried is INVALID_ARGUMENT.
-	Attributes    []*AttributeFilter `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty"`
+	Attributes []*AttributeFilter `protobuf:"bytes,5,rep,name=attributes,proto3" json:"attributes,omitempty"`
+	// Each of these texts, in attributes; keys as above.
+	AttributeTexts []*AttributeTextFilter `protobuf:"bytes,6,rep,name=attribute_texts,json=attributeTexts,proto3" json:"attribute_texts,omitempty"`
+	// At least one of these filters; default no such demand.
+	AnyOf []*ProductFilter `protobuf:"bytes,7,rep,name=any_of,json=anyOf,proto3" json:"any_of,omitempty"`
+	// Each of these filters.
+	AllOf []*ProductFilter `protobuf:"bytes,8,rep,name=all_of,json=allOf,proto3" json:"all_of,omitempty"`
+	// None of these filters.
+	NoneOf        []*ProductFilter `protobuf:"bytes,9,rep,name=none_of,json=noneOf,proto3" json:"none_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProductFilter) Reset() {
 	*x = ProductFilter{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[5]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +727,7 @@ func (x *ProductFilter) String() string {
 func (*ProductFilter) ProtoMessage() {}
 
 func (x *ProductFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[5]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +740,7 @@ func (x *ProductFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProductFilter.ProtoReflect.Descriptor instead.
 func (*ProductFilter) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{5}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ProductFilter) GetCategories() []string {
@@ -712,6 +778,34 @@ func (x *ProductFilter) GetAttributes() []*AttributeFilter {
 	return nil
 }
 
+func (x *ProductFilter) GetAttributeTexts() []*AttributeTextFilter {
+	if x != nil {
+		return x.AttributeTexts
+	}
+	return nil
+}
+
+func (x *ProductFilter) GetAnyOf() []*ProductFilter {
+	if x != nil {
+		return x.AnyOf
+	}
+	return nil
+}
+
+func (x *ProductFilter) GetAllOf() []*ProductFilter {
+	if x != nil {
+		return x.AllOf
+	}
+	return nil
+}
+
+func (x *ProductFilter) GetNoneOf() []*ProductFilter {
+	if x != nil {
+		return x.NoneOf
+	}
+	return nil
+}
+
 // Asks for a new catalogue.
 type CreateCatalogRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -727,7 +821,7 @@ type CreateCatalogRequest struct {
 
 func (x *CreateCatalogRequest) Reset() {
 	*x = CreateCatalogRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[6]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +833,7 @@ func (x *CreateCatalogRequest) String() string {
 func (*CreateCatalogRequest) ProtoMessage() {}
 
 func (x *CreateCatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[6]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +846,7 @@ func (x *CreateCatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCatalogRequest.ProtoReflect.Descriptor instead.
 func (*CreateCatalogRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{6}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreateCatalogRequest) GetCatalogId() string {
@@ -787,7 +881,7 @@ type CreateCatalogResponse struct {
 
 func (x *CreateCatalogResponse) Reset() {
 	*x = CreateCatalogResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[7]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +893,7 @@ func (x *CreateCatalogResponse) String() string {
 func (*CreateCatalogResponse) ProtoMessage() {}
 
 func (x *CreateCatalogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[7]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +906,7 @@ func (x *CreateCatalogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCatalogResponse.ProtoReflect.Descriptor instead.
 func (*CreateCatalogResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{7}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CreateCatalogResponse) GetCatalog() *Catalog {
@@ -833,7 +927,7 @@ type GetCatalogRequest struct {
 
 func (x *GetCatalogRequest) Reset() {
 	*x = GetCatalogRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[8]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +939,7 @@ func (x *GetCatalogRequest) String() string {
 func (*GetCatalogRequest) ProtoMessage() {}
 
 func (x *GetCatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[8]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +952,7 @@ func (x *GetCatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCatalogRequest.ProtoReflect.Descriptor instead.
 func (*GetCatalogRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{8}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetCatalogRequest) GetName() string {
@@ -879,7 +973,7 @@ type GetCatalogResponse struct {
 
 func (x *GetCatalogResponse) Reset() {
 	*x = GetCatalogResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[9]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +985,7 @@ func (x *GetCatalogResponse) String() string {
 func (*GetCatalogResponse) ProtoMessage() {}
 
 func (x *GetCatalogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[9]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +998,7 @@ func (x *GetCatalogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCatalogResponse.ProtoReflect.Descriptor instead.
 func (*GetCatalogResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{9}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetCatalogResponse) GetCatalog() *Catalog {
@@ -927,7 +1021,7 @@ type ListCatalogsRequest struct {
 
 func (x *ListCatalogsRequest) Reset() {
 	*x = ListCatalogsRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[10]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1033,7 @@ func (x *ListCatalogsRequest) String() string {
 func (*ListCatalogsRequest) ProtoMessage() {}
 
 func (x *ListCatalogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[10]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1046,7 @@ func (x *ListCatalogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCatalogsRequest.ProtoReflect.Descriptor instead.
 func (*ListCatalogsRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{10}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListCatalogsRequest) GetPageSize() uint32 {
@@ -982,7 +1076,7 @@ type ListCatalogsResponse struct {
 
 func (x *ListCatalogsResponse) Reset() {
 	*x = ListCatalogsResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[11]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1088,7 @@ func (x *ListCatalogsResponse) String() string {
 func (*ListCatalogsResponse) ProtoMessage() {}
 
 func (x *ListCatalogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[11]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1101,7 @@ func (x *ListCatalogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCatalogsResponse.ProtoReflect.Descriptor instead.
 func (*ListCatalogsResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{11}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListCatalogsResponse) GetCatalogs() []*Catalog {
@@ -1039,7 +1133,7 @@ type DeleteCatalogRequest struct {
 
 func (x *DeleteCatalogRequest) Reset() {
 	*x = DeleteCatalogRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[12]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1145,7 @@ func (x *DeleteCatalogRequest) String() string {
 func (*DeleteCatalogRequest) ProtoMessage() {}
 
 func (x *DeleteCatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[12]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1158,7 @@ func (x *DeleteCatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCatalogRequest.ProtoReflect.Descriptor instead.
 func (*DeleteCatalogRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{12}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteCatalogRequest) GetName() string {
@@ -1097,7 +1191,7 @@ type DeleteCatalogResponse struct {
 
 func (x *DeleteCatalogResponse) Reset() {
 	*x = DeleteCatalogResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[13]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1203,7 @@ func (x *DeleteCatalogResponse) String() string {
 func (*DeleteCatalogResponse) ProtoMessage() {}
 
 func (x *DeleteCatalogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[13]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1216,7 @@ func (x *DeleteCatalogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCatalogResponse.ProtoReflect.Descriptor instead.
 func (*DeleteCatalogResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{13}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{14}
 }
 
 // What all products of an upsert stream share.
@@ -1140,7 +1234,7 @@ type UpsertProductsConfig struct {
 
 func (x *UpsertProductsConfig) Reset() {
 	*x = UpsertProductsConfig{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[14]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1246,7 @@ func (x *UpsertProductsConfig) String() string {
 func (*UpsertProductsConfig) ProtoMessage() {}
 
 func (x *UpsertProductsConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[14]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1259,7 @@ func (x *UpsertProductsConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertProductsConfig.ProtoReflect.Descriptor instead.
 func (*UpsertProductsConfig) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{14}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UpsertProductsConfig) GetCatalog() string {
@@ -1204,7 +1298,7 @@ type ProductUpsert struct {
 
 func (x *ProductUpsert) Reset() {
 	*x = ProductUpsert{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[15]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1216,7 +1310,7 @@ func (x *ProductUpsert) String() string {
 func (*ProductUpsert) ProtoMessage() {}
 
 func (x *ProductUpsert) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[15]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1229,7 +1323,7 @@ func (x *ProductUpsert) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProductUpsert.ProtoReflect.Descriptor instead.
 func (*ProductUpsert) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{15}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ProductUpsert) GetRow() uint64 {
@@ -1269,7 +1363,7 @@ type UpsertProductsRequest struct {
 
 func (x *UpsertProductsRequest) Reset() {
 	*x = UpsertProductsRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[16]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1375,7 @@ func (x *UpsertProductsRequest) String() string {
 func (*UpsertProductsRequest) ProtoMessage() {}
 
 func (x *UpsertProductsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[16]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1388,7 @@ func (x *UpsertProductsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertProductsRequest.ProtoReflect.Descriptor instead.
 func (*UpsertProductsRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{16}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UpsertProductsRequest) GetRequest() isUpsertProductsRequest_Request {
@@ -1359,7 +1453,7 @@ type UpsertResult struct {
 
 func (x *UpsertResult) Reset() {
 	*x = UpsertResult{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[17]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1371,7 +1465,7 @@ func (x *UpsertResult) String() string {
 func (*UpsertResult) ProtoMessage() {}
 
 func (x *UpsertResult) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[17]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1384,7 +1478,7 @@ func (x *UpsertResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertResult.ProtoReflect.Descriptor instead.
 func (*UpsertResult) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{17}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UpsertResult) GetRow() uint64 {
@@ -1441,7 +1535,7 @@ type UpsertSummary struct {
 
 func (x *UpsertSummary) Reset() {
 	*x = UpsertSummary{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[18]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1453,7 +1547,7 @@ func (x *UpsertSummary) String() string {
 func (*UpsertSummary) ProtoMessage() {}
 
 func (x *UpsertSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[18]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1466,7 +1560,7 @@ func (x *UpsertSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertSummary.ProtoReflect.Descriptor instead.
 func (*UpsertSummary) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{18}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UpsertSummary) GetCreated() uint64 {
@@ -1520,7 +1614,7 @@ type UpsertProductsResponse struct {
 
 func (x *UpsertProductsResponse) Reset() {
 	*x = UpsertProductsResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[19]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1532,7 +1626,7 @@ func (x *UpsertProductsResponse) String() string {
 func (*UpsertProductsResponse) ProtoMessage() {}
 
 func (x *UpsertProductsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[19]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1545,7 +1639,7 @@ func (x *UpsertProductsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertProductsResponse.ProtoReflect.Descriptor instead.
 func (*UpsertProductsResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{19}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UpsertProductsResponse) GetResponse() isUpsertProductsResponse_Response {
@@ -1602,7 +1696,7 @@ type GetProductRequest struct {
 
 func (x *GetProductRequest) Reset() {
 	*x = GetProductRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[20]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1614,7 +1708,7 @@ func (x *GetProductRequest) String() string {
 func (*GetProductRequest) ProtoMessage() {}
 
 func (x *GetProductRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[20]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1627,7 +1721,7 @@ func (x *GetProductRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProductRequest.ProtoReflect.Descriptor instead.
 func (*GetProductRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{20}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetProductRequest) GetName() string {
@@ -1648,7 +1742,7 @@ type GetProductResponse struct {
 
 func (x *GetProductResponse) Reset() {
 	*x = GetProductResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[21]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1754,7 @@ func (x *GetProductResponse) String() string {
 func (*GetProductResponse) ProtoMessage() {}
 
 func (x *GetProductResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[21]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1767,7 @@ func (x *GetProductResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProductResponse.ProtoReflect.Descriptor instead.
 func (*GetProductResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{21}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetProductResponse) GetProduct() *Product {
@@ -1700,7 +1794,7 @@ type ListProductsRequest struct {
 
 func (x *ListProductsRequest) Reset() {
 	*x = ListProductsRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[22]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1712,7 +1806,7 @@ func (x *ListProductsRequest) String() string {
 func (*ListProductsRequest) ProtoMessage() {}
 
 func (x *ListProductsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[22]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1725,7 +1819,7 @@ func (x *ListProductsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProductsRequest.ProtoReflect.Descriptor instead.
 func (*ListProductsRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{22}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListProductsRequest) GetParent() string {
@@ -1769,7 +1863,7 @@ type ListProductsResponse struct {
 
 func (x *ListProductsResponse) Reset() {
 	*x = ListProductsResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[23]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1875,7 @@ func (x *ListProductsResponse) String() string {
 func (*ListProductsResponse) ProtoMessage() {}
 
 func (x *ListProductsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[23]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1888,7 @@ func (x *ListProductsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProductsResponse.ProtoReflect.Descriptor instead.
 func (*ListProductsResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{23}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListProductsResponse) GetProducts() []*Product {
@@ -1824,7 +1918,7 @@ type DeleteProductRequest struct {
 
 func (x *DeleteProductRequest) Reset() {
 	*x = DeleteProductRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[24]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +1930,7 @@ func (x *DeleteProductRequest) String() string {
 func (*DeleteProductRequest) ProtoMessage() {}
 
 func (x *DeleteProductRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[24]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +1943,7 @@ func (x *DeleteProductRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteProductRequest.ProtoReflect.Descriptor instead.
 func (*DeleteProductRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{24}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeleteProductRequest) GetName() string {
@@ -1877,7 +1971,7 @@ type DeleteProductResponse struct {
 
 func (x *DeleteProductResponse) Reset() {
 	*x = DeleteProductResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[25]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +1983,7 @@ func (x *DeleteProductResponse) String() string {
 func (*DeleteProductResponse) ProtoMessage() {}
 
 func (x *DeleteProductResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[25]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +1996,7 @@ func (x *DeleteProductResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteProductResponse.ProtoReflect.Descriptor instead.
 func (*DeleteProductResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{25}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DeleteProductResponse) GetRevision() int64 {
@@ -1927,7 +2021,7 @@ type CalibrationConfig struct {
 
 func (x *CalibrationConfig) Reset() {
 	*x = CalibrationConfig{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[26]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2033,7 @@ func (x *CalibrationConfig) String() string {
 func (*CalibrationConfig) ProtoMessage() {}
 
 func (x *CalibrationConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[26]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2046,7 @@ func (x *CalibrationConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CalibrationConfig.ProtoReflect.Descriptor instead.
 func (*CalibrationConfig) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{26}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CalibrationConfig) GetCatalog() string {
@@ -1992,7 +2086,7 @@ type LabelledThing struct {
 
 func (x *LabelledThing) Reset() {
 	*x = LabelledThing{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[27]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2004,7 +2098,7 @@ func (x *LabelledThing) String() string {
 func (*LabelledThing) ProtoMessage() {}
 
 func (x *LabelledThing) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[27]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2017,7 +2111,7 @@ func (x *LabelledThing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelledThing.ProtoReflect.Descriptor instead.
 func (*LabelledThing) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{27}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LabelledThing) GetRow() uint64 {
@@ -2057,7 +2151,7 @@ type CalibrateCatalogRequest struct {
 
 func (x *CalibrateCatalogRequest) Reset() {
 	*x = CalibrateCatalogRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[28]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2069,7 +2163,7 @@ func (x *CalibrateCatalogRequest) String() string {
 func (*CalibrateCatalogRequest) ProtoMessage() {}
 
 func (x *CalibrateCatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[28]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2082,7 +2176,7 @@ func (x *CalibrateCatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CalibrateCatalogRequest.ProtoReflect.Descriptor instead.
 func (*CalibrateCatalogRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{28}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CalibrateCatalogRequest) GetRequest() isCalibrateCatalogRequest_Request {
@@ -2147,7 +2241,7 @@ type MatchQuality struct {
 
 func (x *MatchQuality) Reset() {
 	*x = MatchQuality{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[29]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2159,7 +2253,7 @@ func (x *MatchQuality) String() string {
 func (*MatchQuality) ProtoMessage() {}
 
 func (x *MatchQuality) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[29]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2172,7 +2266,7 @@ func (x *MatchQuality) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchQuality.ProtoReflect.Descriptor instead.
 func (*MatchQuality) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{29}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *MatchQuality) GetRecallAt_1() float32 {
@@ -2229,7 +2323,7 @@ type CalibrationSummary struct {
 
 func (x *CalibrationSummary) Reset() {
 	*x = CalibrationSummary{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[30]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2335,7 @@ func (x *CalibrationSummary) String() string {
 func (*CalibrationSummary) ProtoMessage() {}
 
 func (x *CalibrationSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[30]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2348,7 @@ func (x *CalibrationSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CalibrationSummary.ProtoReflect.Descriptor instead.
 func (*CalibrationSummary) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{30}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CalibrationSummary) GetRevision() int64 {
@@ -2308,7 +2402,7 @@ type CalibrateCatalogResponse struct {
 
 func (x *CalibrateCatalogResponse) Reset() {
 	*x = CalibrateCatalogResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[31]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2320,7 +2414,7 @@ func (x *CalibrateCatalogResponse) String() string {
 func (*CalibrateCatalogResponse) ProtoMessage() {}
 
 func (x *CalibrateCatalogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[31]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2333,7 +2427,7 @@ func (x *CalibrateCatalogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CalibrateCatalogResponse.ProtoReflect.Descriptor instead.
 func (*CalibrateCatalogResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{31}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CalibrateCatalogResponse) GetResponse() isCalibrateCatalogResponse_Response {
@@ -2378,6 +2472,200 @@ type CalibrateCatalogResponse_Summary struct {
 func (*CalibrateCatalogResponse_Row) isCalibrateCatalogResponse_Response() {}
 
 func (*CalibrateCatalogResponse_Summary) isCalibrateCatalogResponse_Response() {}
+
+// Asks for pictures of different products that are nearly the same.
+type FindDuplicatesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The catalogue's name.
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// Lowest likeness of two pictures, 0.5..1: the cosine of their embeddings. Default 0.92. Their colours
+	// must be the same as well, whatever is asked for here.
+	MinSimilarity *float32 `protobuf:"fixed32,2,opt,name=min_similarity,json=minSimilarity,proto3,oneof" json:"min_similarity,omitempty"`
+	// How two products must differ to be told: in this attribute, such as `seller`, a key that the catalogue's products
+	// carry; or in `brand`, if it is "brand". Products that do not say it differ from none. Default: any two products.
+	DifferingIn string `protobuf:"bytes,3,opt,name=differing_in,json=differingIn,proto3" json:"differing_in,omitempty"`
+	// Which products to look at, on both sides; default all.
+	Filter        *ProductFilter `protobuf:"bytes,4,opt,name=filter,proto3" json:"filter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindDuplicatesRequest) Reset() {
+	*x = FindDuplicatesRequest{}
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindDuplicatesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindDuplicatesRequest) ProtoMessage() {}
+
+func (x *FindDuplicatesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindDuplicatesRequest.ProtoReflect.Descriptor instead.
+func (*FindDuplicatesRequest) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *FindDuplicatesRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *FindDuplicatesRequest) GetMinSimilarity() float32 {
+	if x != nil && x.MinSimilarity != nil {
+		return *x.MinSimilarity
+	}
+	return 0
+}
+
+func (x *FindDuplicatesRequest) GetDifferingIn() string {
+	if x != nil {
+		return x.DifferingIn
+	}
+	return ""
+}
+
+func (x *FindDuplicatesRequest) GetFilter() *ProductFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+// A picture of a product, and whose it is.
+type ProductImage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The product, as stored.
+	Product *Product `protobuf:"bytes,1,opt,name=product,proto3" json:"product,omitempty"`
+	// Which of its images.
+	ImageId       string `protobuf:"bytes,2,opt,name=image_id,json=imageId,proto3" json:"image_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProductImage) Reset() {
+	*x = ProductImage{}
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProductImage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProductImage) ProtoMessage() {}
+
+func (x *ProductImage) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProductImage.ProtoReflect.Descriptor instead.
+func (*ProductImage) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ProductImage) GetProduct() *Product {
+	if x != nil {
+		return x.Product
+	}
+	return nil
+}
+
+func (x *ProductImage) GetImageId() string {
+	if x != nil {
+		return x.ImageId
+	}
+	return ""
+}
+
+// Two pictures that are nearly the same.
+type FindDuplicatesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The one whose product's id comes first.
+	First *ProductImage `protobuf:"bytes,1,opt,name=first,proto3" json:"first,omitempty"`
+	// The other.
+	Second *ProductImage `protobuf:"bytes,2,opt,name=second,proto3" json:"second,omitempty"`
+	// Their likeness: the cosine of their embeddings.
+	Similarity    float32 `protobuf:"fixed32,3,opt,name=similarity,proto3" json:"similarity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindDuplicatesResponse) Reset() {
+	*x = FindDuplicatesResponse{}
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindDuplicatesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindDuplicatesResponse) ProtoMessage() {}
+
+func (x *FindDuplicatesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindDuplicatesResponse.ProtoReflect.Descriptor instead.
+func (*FindDuplicatesResponse) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *FindDuplicatesResponse) GetFirst() *ProductImage {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+func (x *FindDuplicatesResponse) GetSecond() *ProductImage {
+	if x != nil {
+		return x.Second
+	}
+	return nil
+}
+
+func (x *FindDuplicatesResponse) GetSimilarity() float32 {
+	if x != nil {
+		return x.Similarity
+	}
+	return 0
+}
 
 var File_shoppable_v1_product_catalog_proto protoreflect.FileDescriptor
 
@@ -2435,7 +2723,10 @@ const file_shoppable_v1_product_catalog_proto_rawDesc = "" +
 	"\x03max\x18\x03 \x01(\v2\x12.google.type.MoneyR\x03max\";\n" +
 	"\x0fAttributeFilter\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
-	"\x06values\x18\x02 \x03(\tR\x06values\"\xfa\x01\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\"C\n" +
+	"\x13AttributeTextFilter\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1a\n" +
+	"\bcontains\x18\x02 \x01(\tR\bcontains\"\xe4\x03\n" +
 	"\rProductFilter\x12\x1e\n" +
 	"\n" +
 	"categories\x18\x01 \x03(\tR\n" +
@@ -2445,7 +2736,11 @@ const file_shoppable_v1_product_catalog_proto_rawDesc = "" +
 	"\x0eavailabilities\x18\x04 \x03(\x0e2\x1a.shoppable.v1.AvailabilityR\x0eavailabilities\x12=\n" +
 	"\n" +
 	"attributes\x18\x05 \x03(\v2\x1d.shoppable.v1.AttributeFilterR\n" +
-	"attributes\"\x85\x01\n" +
+	"attributes\x12J\n" +
+	"\x0fattribute_texts\x18\x06 \x03(\v2!.shoppable.v1.AttributeTextFilterR\x0eattributeTexts\x122\n" +
+	"\x06any_of\x18\a \x03(\v2\x1b.shoppable.v1.ProductFilterR\x05anyOf\x122\n" +
+	"\x06all_of\x18\b \x03(\v2\x1b.shoppable.v1.ProductFilterR\x05allOf\x124\n" +
+	"\anone_of\x18\t \x03(\v2\x1b.shoppable.v1.ProductFilterR\x06noneOf\"\x85\x01\n" +
 	"\x14CreateCatalogRequest\x12\x1d\n" +
 	"\n" +
 	"catalog_id\x18\x01 \x01(\tR\tcatalogId\x12/\n" +
@@ -2554,7 +2849,22 @@ const file_shoppable_v1_product_catalog_proto_rawDesc = "" +
 	"\x03row\x18\x01 \x01(\x04H\x00R\x03row\x12<\n" +
 	"\asummary\x18\x02 \x01(\v2 .shoppable.v1.CalibrationSummaryH\x00R\asummaryB\n" +
 	"\n" +
-	"\bresponse*\xbc\x01\n" +
+	"\bresponse\"\xc6\x01\n" +
+	"\x15FindDuplicatesRequest\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12*\n" +
+	"\x0emin_similarity\x18\x02 \x01(\x02H\x00R\rminSimilarity\x88\x01\x01\x12!\n" +
+	"\fdiffering_in\x18\x03 \x01(\tR\vdifferingIn\x123\n" +
+	"\x06filter\x18\x04 \x01(\v2\x1b.shoppable.v1.ProductFilterR\x06filterB\x11\n" +
+	"\x0f_min_similarity\"Z\n" +
+	"\fProductImage\x12/\n" +
+	"\aproduct\x18\x01 \x01(\v2\x15.shoppable.v1.ProductR\aproduct\x12\x19\n" +
+	"\bimage_id\x18\x02 \x01(\tR\aimageId\"\x9e\x01\n" +
+	"\x16FindDuplicatesResponse\x120\n" +
+	"\x05first\x18\x01 \x01(\v2\x1a.shoppable.v1.ProductImageR\x05first\x122\n" +
+	"\x06second\x18\x02 \x01(\v2\x1a.shoppable.v1.ProductImageR\x06second\x12\x1e\n" +
+	"\n" +
+	"similarity\x18\x03 \x01(\x02R\n" +
+	"similarity*\xbc\x01\n" +
 	"\fAvailability\x12\x1c\n" +
 	"\x18AVAILABILITY_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15AVAILABILITY_IN_STOCK\x10\x01\x12\x1d\n" +
@@ -2567,7 +2877,7 @@ const file_shoppable_v1_product_catalog_proto_rawDesc = "" +
 	"\x16UPSERT_OUTCOME_CREATED\x10\x01\x12\x1a\n" +
 	"\x16UPSERT_OUTCOME_UPDATED\x10\x02\x12\x1c\n" +
 	"\x18UPSERT_OUTCOME_UNCHANGED\x10\x03\x12\x19\n" +
-	"\x15UPSERT_OUTCOME_FAILED\x10\x042\xdc\b\n" +
+	"\x15UPSERT_OUTCOME_FAILED\x10\x042\xbb\t\n" +
 	"\x15ProductCatalogService\x12w\n" +
 	"\rCreateCatalog\x12\".shoppable.v1.CreateCatalogRequest\x1a#.shoppable.v1.CreateCatalogResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\acatalog\"\f/v1/catalogs\x12n\n" +
 	"\n" +
@@ -2579,7 +2889,8 @@ const file_shoppable_v1_product_catalog_proto_rawDesc = "" +
 	"GetProduct\x12\x1f.shoppable.v1.GetProductRequest\x1a .shoppable.v1.GetProductResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/{name=catalogs/*/products/*}\x12\xab\x01\n" +
 	"\fListProducts\x12!.shoppable.v1.ListProductsRequest\x1a\".shoppable.v1.ListProductsResponse\"T\x82\xd3\xe4\x93\x02NZ*:\x01*\"%/v1/{parent=catalogs/*}/products:list\x12 /v1/{parent=catalogs/*}/products\x12\x82\x01\n" +
 	"\rDeleteProduct\x12\".shoppable.v1.DeleteProductRequest\x1a#.shoppable.v1.DeleteProductResponse\"(\x82\xd3\xe4\x93\x02\"* /v1/{name=catalogs/*/products/*}\x12e\n" +
-	"\x10CalibrateCatalog\x12%.shoppable.v1.CalibrateCatalogRequest\x1a&.shoppable.v1.CalibrateCatalogResponse(\x010\x01BB\n" +
+	"\x10CalibrateCatalog\x12%.shoppable.v1.CalibrateCatalogRequest\x1a&.shoppable.v1.CalibrateCatalogResponse(\x010\x01\x12]\n" +
+	"\x0eFindDuplicates\x12#.shoppable.v1.FindDuplicatesRequest\x1a$.shoppable.v1.FindDuplicatesResponse0\x01BB\n" +
 	"\x10dev.shoppable.v1P\x01Z,shoppable.dev/client/shoppablev1;shoppablev1b\x06proto3"
 
 var (
@@ -2595,7 +2906,7 @@ func file_shoppable_v1_product_catalog_proto_rawDescGZIP() []byte {
 }
 
 var file_shoppable_v1_product_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_shoppable_v1_product_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_shoppable_v1_product_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_shoppable_v1_product_catalog_proto_goTypes = []any{
 	(Availability)(0),                // 0: shoppable.v1.Availability
 	(UpsertOutcome)(0),               // 1: shoppable.v1.UpsertOutcome
@@ -2604,99 +2915,113 @@ var file_shoppable_v1_product_catalog_proto_goTypes = []any{
 	(*Product)(nil),                  // 4: shoppable.v1.Product
 	(*PriceRange)(nil),               // 5: shoppable.v1.PriceRange
 	(*AttributeFilter)(nil),          // 6: shoppable.v1.AttributeFilter
-	(*ProductFilter)(nil),            // 7: shoppable.v1.ProductFilter
-	(*CreateCatalogRequest)(nil),     // 8: shoppable.v1.CreateCatalogRequest
-	(*CreateCatalogResponse)(nil),    // 9: shoppable.v1.CreateCatalogResponse
-	(*GetCatalogRequest)(nil),        // 10: shoppable.v1.GetCatalogRequest
-	(*GetCatalogResponse)(nil),       // 11: shoppable.v1.GetCatalogResponse
-	(*ListCatalogsRequest)(nil),      // 12: shoppable.v1.ListCatalogsRequest
-	(*ListCatalogsResponse)(nil),     // 13: shoppable.v1.ListCatalogsResponse
-	(*DeleteCatalogRequest)(nil),     // 14: shoppable.v1.DeleteCatalogRequest
-	(*DeleteCatalogResponse)(nil),    // 15: shoppable.v1.DeleteCatalogResponse
-	(*UpsertProductsConfig)(nil),     // 16: shoppable.v1.UpsertProductsConfig
-	(*ProductUpsert)(nil),            // 17: shoppable.v1.ProductUpsert
-	(*UpsertProductsRequest)(nil),    // 18: shoppable.v1.UpsertProductsRequest
-	(*UpsertResult)(nil),             // 19: shoppable.v1.UpsertResult
-	(*UpsertSummary)(nil),            // 20: shoppable.v1.UpsertSummary
-	(*UpsertProductsResponse)(nil),   // 21: shoppable.v1.UpsertProductsResponse
-	(*GetProductRequest)(nil),        // 22: shoppable.v1.GetProductRequest
-	(*GetProductResponse)(nil),       // 23: shoppable.v1.GetProductResponse
-	(*ListProductsRequest)(nil),      // 24: shoppable.v1.ListProductsRequest
-	(*ListProductsResponse)(nil),     // 25: shoppable.v1.ListProductsResponse
-	(*DeleteProductRequest)(nil),     // 26: shoppable.v1.DeleteProductRequest
-	(*DeleteProductResponse)(nil),    // 27: shoppable.v1.DeleteProductResponse
-	(*CalibrationConfig)(nil),        // 28: shoppable.v1.CalibrationConfig
-	(*LabelledThing)(nil),            // 29: shoppable.v1.LabelledThing
-	(*CalibrateCatalogRequest)(nil),  // 30: shoppable.v1.CalibrateCatalogRequest
-	(*MatchQuality)(nil),             // 31: shoppable.v1.MatchQuality
-	(*CalibrationSummary)(nil),       // 32: shoppable.v1.CalibrationSummary
-	(*CalibrateCatalogResponse)(nil), // 33: shoppable.v1.CalibrateCatalogResponse
-	nil,                              // 34: shoppable.v1.Product.AttributesEntry
-	(*ModelVersion)(nil),             // 35: shoppable.v1.ModelVersion
-	(*timestamppb.Timestamp)(nil),    // 36: google.protobuf.Timestamp
-	(*Image)(nil),                    // 37: shoppable.v1.Image
-	(*money.Money)(nil),              // 38: google.type.Money
-	(*status.Status)(nil),            // 39: google.rpc.Status
+	(*AttributeTextFilter)(nil),      // 7: shoppable.v1.AttributeTextFilter
+	(*ProductFilter)(nil),            // 8: shoppable.v1.ProductFilter
+	(*CreateCatalogRequest)(nil),     // 9: shoppable.v1.CreateCatalogRequest
+	(*CreateCatalogResponse)(nil),    // 10: shoppable.v1.CreateCatalogResponse
+	(*GetCatalogRequest)(nil),        // 11: shoppable.v1.GetCatalogRequest
+	(*GetCatalogResponse)(nil),       // 12: shoppable.v1.GetCatalogResponse
+	(*ListCatalogsRequest)(nil),      // 13: shoppable.v1.ListCatalogsRequest
+	(*ListCatalogsResponse)(nil),     // 14: shoppable.v1.ListCatalogsResponse
+	(*DeleteCatalogRequest)(nil),     // 15: shoppable.v1.DeleteCatalogRequest
+	(*DeleteCatalogResponse)(nil),    // 16: shoppable.v1.DeleteCatalogResponse
+	(*UpsertProductsConfig)(nil),     // 17: shoppable.v1.UpsertProductsConfig
+	(*ProductUpsert)(nil),            // 18: shoppable.v1.ProductUpsert
+	(*UpsertProductsRequest)(nil),    // 19: shoppable.v1.UpsertProductsRequest
+	(*UpsertResult)(nil),             // 20: shoppable.v1.UpsertResult
+	(*UpsertSummary)(nil),            // 21: shoppable.v1.UpsertSummary
+	(*UpsertProductsResponse)(nil),   // 22: shoppable.v1.UpsertProductsResponse
+	(*GetProductRequest)(nil),        // 23: shoppable.v1.GetProductRequest
+	(*GetProductResponse)(nil),       // 24: shoppable.v1.GetProductResponse
+	(*ListProductsRequest)(nil),      // 25: shoppable.v1.ListProductsRequest
+	(*ListProductsResponse)(nil),     // 26: shoppable.v1.ListProductsResponse
+	(*DeleteProductRequest)(nil),     // 27: shoppable.v1.DeleteProductRequest
+	(*DeleteProductResponse)(nil),    // 28: shoppable.v1.DeleteProductResponse
+	(*CalibrationConfig)(nil),        // 29: shoppable.v1.CalibrationConfig
+	(*LabelledThing)(nil),            // 30: shoppable.v1.LabelledThing
+	(*CalibrateCatalogRequest)(nil),  // 31: shoppable.v1.CalibrateCatalogRequest
+	(*MatchQuality)(nil),             // 32: shoppable.v1.MatchQuality
+	(*CalibrationSummary)(nil),       // 33: shoppable.v1.CalibrationSummary
+	(*CalibrateCatalogResponse)(nil), // 34: shoppable.v1.CalibrateCatalogResponse
+	(*FindDuplicatesRequest)(nil),    // 35: shoppable.v1.FindDuplicatesRequest
+	(*ProductImage)(nil),             // 36: shoppable.v1.ProductImage
+	(*FindDuplicatesResponse)(nil),   // 37: shoppable.v1.FindDuplicatesResponse
+	nil,                              // 38: shoppable.v1.Product.AttributesEntry
+	(*ModelVersion)(nil),             // 39: shoppable.v1.ModelVersion
+	(*timestamppb.Timestamp)(nil),    // 40: google.protobuf.Timestamp
+	(*Image)(nil),                    // 41: shoppable.v1.Image
+	(*money.Money)(nil),              // 42: google.type.Money
+	(*status.Status)(nil),            // 43: google.rpc.Status
 }
 var file_shoppable_v1_product_catalog_proto_depIdxs = []int32{
-	35, // 0: shoppable.v1.Catalog.embedder:type_name -> shoppable.v1.ModelVersion
-	36, // 1: shoppable.v1.Catalog.create_time:type_name -> google.protobuf.Timestamp
-	36, // 2: shoppable.v1.Catalog.update_time:type_name -> google.protobuf.Timestamp
-	37, // 3: shoppable.v1.ReferenceImage.image:type_name -> shoppable.v1.Image
-	38, // 4: shoppable.v1.Product.price:type_name -> google.type.Money
+	39, // 0: shoppable.v1.Catalog.embedder:type_name -> shoppable.v1.ModelVersion
+	40, // 1: shoppable.v1.Catalog.create_time:type_name -> google.protobuf.Timestamp
+	40, // 2: shoppable.v1.Catalog.update_time:type_name -> google.protobuf.Timestamp
+	41, // 3: shoppable.v1.ReferenceImage.image:type_name -> shoppable.v1.Image
+	42, // 4: shoppable.v1.Product.price:type_name -> google.type.Money
 	0,  // 5: shoppable.v1.Product.availability:type_name -> shoppable.v1.Availability
-	34, // 6: shoppable.v1.Product.attributes:type_name -> shoppable.v1.Product.AttributesEntry
+	38, // 6: shoppable.v1.Product.attributes:type_name -> shoppable.v1.Product.AttributesEntry
 	3,  // 7: shoppable.v1.Product.images:type_name -> shoppable.v1.ReferenceImage
-	36, // 8: shoppable.v1.Product.create_time:type_name -> google.protobuf.Timestamp
-	36, // 9: shoppable.v1.Product.update_time:type_name -> google.protobuf.Timestamp
-	38, // 10: shoppable.v1.PriceRange.min:type_name -> google.type.Money
-	38, // 11: shoppable.v1.PriceRange.max:type_name -> google.type.Money
+	40, // 8: shoppable.v1.Product.create_time:type_name -> google.protobuf.Timestamp
+	40, // 9: shoppable.v1.Product.update_time:type_name -> google.protobuf.Timestamp
+	42, // 10: shoppable.v1.PriceRange.min:type_name -> google.type.Money
+	42, // 11: shoppable.v1.PriceRange.max:type_name -> google.type.Money
 	5,  // 12: shoppable.v1.ProductFilter.price:type_name -> shoppable.v1.PriceRange
 	0,  // 13: shoppable.v1.ProductFilter.availabilities:type_name -> shoppable.v1.Availability
 	6,  // 14: shoppable.v1.ProductFilter.attributes:type_name -> shoppable.v1.AttributeFilter
-	2,  // 15: shoppable.v1.CreateCatalogRequest.catalog:type_name -> shoppable.v1.Catalog
-	2,  // 16: shoppable.v1.CreateCatalogResponse.catalog:type_name -> shoppable.v1.Catalog
-	2,  // 17: shoppable.v1.GetCatalogResponse.catalog:type_name -> shoppable.v1.Catalog
-	2,  // 18: shoppable.v1.ListCatalogsResponse.catalogs:type_name -> shoppable.v1.Catalog
-	4,  // 19: shoppable.v1.ProductUpsert.product:type_name -> shoppable.v1.Product
-	16, // 20: shoppable.v1.UpsertProductsRequest.config:type_name -> shoppable.v1.UpsertProductsConfig
-	17, // 21: shoppable.v1.UpsertProductsRequest.upsert:type_name -> shoppable.v1.ProductUpsert
-	1,  // 22: shoppable.v1.UpsertResult.outcome:type_name -> shoppable.v1.UpsertOutcome
-	39, // 23: shoppable.v1.UpsertResult.status:type_name -> google.rpc.Status
-	19, // 24: shoppable.v1.UpsertProductsResponse.result:type_name -> shoppable.v1.UpsertResult
-	20, // 25: shoppable.v1.UpsertProductsResponse.summary:type_name -> shoppable.v1.UpsertSummary
-	4,  // 26: shoppable.v1.GetProductResponse.product:type_name -> shoppable.v1.Product
-	7,  // 27: shoppable.v1.ListProductsRequest.filter:type_name -> shoppable.v1.ProductFilter
-	4,  // 28: shoppable.v1.ListProductsResponse.products:type_name -> shoppable.v1.Product
-	37, // 29: shoppable.v1.LabelledThing.views:type_name -> shoppable.v1.Image
-	28, // 30: shoppable.v1.CalibrateCatalogRequest.config:type_name -> shoppable.v1.CalibrationConfig
-	29, // 31: shoppable.v1.CalibrateCatalogRequest.thing:type_name -> shoppable.v1.LabelledThing
-	31, // 32: shoppable.v1.CalibrationSummary.before:type_name -> shoppable.v1.MatchQuality
-	31, // 33: shoppable.v1.CalibrationSummary.after:type_name -> shoppable.v1.MatchQuality
-	32, // 34: shoppable.v1.CalibrateCatalogResponse.summary:type_name -> shoppable.v1.CalibrationSummary
-	8,  // 35: shoppable.v1.ProductCatalogService.CreateCatalog:input_type -> shoppable.v1.CreateCatalogRequest
-	10, // 36: shoppable.v1.ProductCatalogService.GetCatalog:input_type -> shoppable.v1.GetCatalogRequest
-	12, // 37: shoppable.v1.ProductCatalogService.ListCatalogs:input_type -> shoppable.v1.ListCatalogsRequest
-	14, // 38: shoppable.v1.ProductCatalogService.DeleteCatalog:input_type -> shoppable.v1.DeleteCatalogRequest
-	18, // 39: shoppable.v1.ProductCatalogService.UpsertProducts:input_type -> shoppable.v1.UpsertProductsRequest
-	22, // 40: shoppable.v1.ProductCatalogService.GetProduct:input_type -> shoppable.v1.GetProductRequest
-	24, // 41: shoppable.v1.ProductCatalogService.ListProducts:input_type -> shoppable.v1.ListProductsRequest
-	26, // 42: shoppable.v1.ProductCatalogService.DeleteProduct:input_type -> shoppable.v1.DeleteProductRequest
-	30, // 43: shoppable.v1.ProductCatalogService.CalibrateCatalog:input_type -> shoppable.v1.CalibrateCatalogRequest
-	9,  // 44: shoppable.v1.ProductCatalogService.CreateCatalog:output_type -> shoppable.v1.CreateCatalogResponse
-	11, // 45: shoppable.v1.ProductCatalogService.GetCatalog:output_type -> shoppable.v1.GetCatalogResponse
-	13, // 46: shoppable.v1.ProductCatalogService.ListCatalogs:output_type -> shoppable.v1.ListCatalogsResponse
-	15, // 47: shoppable.v1.ProductCatalogService.DeleteCatalog:output_type -> shoppable.v1.DeleteCatalogResponse
-	21, // 48: shoppable.v1.ProductCatalogService.UpsertProducts:output_type -> shoppable.v1.UpsertProductsResponse
-	23, // 49: shoppable.v1.ProductCatalogService.GetProduct:output_type -> shoppable.v1.GetProductResponse
-	25, // 50: shoppable.v1.ProductCatalogService.ListProducts:output_type -> shoppable.v1.ListProductsResponse
-	27, // 51: shoppable.v1.ProductCatalogService.DeleteProduct:output_type -> shoppable.v1.DeleteProductResponse
-	33, // 52: shoppable.v1.ProductCatalogService.CalibrateCatalog:output_type -> shoppable.v1.CalibrateCatalogResponse
-	44, // [44:53] is the sub-list for method output_type
-	35, // [35:44] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	7,  // 15: shoppable.v1.ProductFilter.attribute_texts:type_name -> shoppable.v1.AttributeTextFilter
+	8,  // 16: shoppable.v1.ProductFilter.any_of:type_name -> shoppable.v1.ProductFilter
+	8,  // 17: shoppable.v1.ProductFilter.all_of:type_name -> shoppable.v1.ProductFilter
+	8,  // 18: shoppable.v1.ProductFilter.none_of:type_name -> shoppable.v1.ProductFilter
+	2,  // 19: shoppable.v1.CreateCatalogRequest.catalog:type_name -> shoppable.v1.Catalog
+	2,  // 20: shoppable.v1.CreateCatalogResponse.catalog:type_name -> shoppable.v1.Catalog
+	2,  // 21: shoppable.v1.GetCatalogResponse.catalog:type_name -> shoppable.v1.Catalog
+	2,  // 22: shoppable.v1.ListCatalogsResponse.catalogs:type_name -> shoppable.v1.Catalog
+	4,  // 23: shoppable.v1.ProductUpsert.product:type_name -> shoppable.v1.Product
+	17, // 24: shoppable.v1.UpsertProductsRequest.config:type_name -> shoppable.v1.UpsertProductsConfig
+	18, // 25: shoppable.v1.UpsertProductsRequest.upsert:type_name -> shoppable.v1.ProductUpsert
+	1,  // 26: shoppable.v1.UpsertResult.outcome:type_name -> shoppable.v1.UpsertOutcome
+	43, // 27: shoppable.v1.UpsertResult.status:type_name -> google.rpc.Status
+	20, // 28: shoppable.v1.UpsertProductsResponse.result:type_name -> shoppable.v1.UpsertResult
+	21, // 29: shoppable.v1.UpsertProductsResponse.summary:type_name -> shoppable.v1.UpsertSummary
+	4,  // 30: shoppable.v1.GetProductResponse.product:type_name -> shoppable.v1.Product
+	8,  // 31: shoppable.v1.ListProductsRequest.filter:type_name -> shoppable.v1.ProductFilter
+	4,  // 32: shoppable.v1.ListProductsResponse.products:type_name -> shoppable.v1.Product
+	41, // 33: shoppable.v1.LabelledThing.views:type_name -> shoppable.v1.Image
+	29, // 34: shoppable.v1.CalibrateCatalogRequest.config:type_name -> shoppable.v1.CalibrationConfig
+	30, // 35: shoppable.v1.CalibrateCatalogRequest.thing:type_name -> shoppable.v1.LabelledThing
+	32, // 36: shoppable.v1.CalibrationSummary.before:type_name -> shoppable.v1.MatchQuality
+	32, // 37: shoppable.v1.CalibrationSummary.after:type_name -> shoppable.v1.MatchQuality
+	33, // 38: shoppable.v1.CalibrateCatalogResponse.summary:type_name -> shoppable.v1.CalibrationSummary
+	8,  // 39: shoppable.v1.FindDuplicatesRequest.filter:type_name -> shoppable.v1.ProductFilter
+	4,  // 40: shoppable.v1.ProductImage.product:type_name -> shoppable.v1.Product
+	36, // 41: shoppable.v1.FindDuplicatesResponse.first:type_name -> shoppable.v1.ProductImage
+	36, // 42: shoppable.v1.FindDuplicatesResponse.second:type_name -> shoppable.v1.ProductImage
+	9,  // 43: shoppable.v1.ProductCatalogService.CreateCatalog:input_type -> shoppable.v1.CreateCatalogRequest
+	11, // 44: shoppable.v1.ProductCatalogService.GetCatalog:input_type -> shoppable.v1.GetCatalogRequest
+	13, // 45: shoppable.v1.ProductCatalogService.ListCatalogs:input_type -> shoppable.v1.ListCatalogsRequest
+	15, // 46: shoppable.v1.ProductCatalogService.DeleteCatalog:input_type -> shoppable.v1.DeleteCatalogRequest
+	19, // 47: shoppable.v1.ProductCatalogService.UpsertProducts:input_type -> shoppable.v1.UpsertProductsRequest
+	23, // 48: shoppable.v1.ProductCatalogService.GetProduct:input_type -> shoppable.v1.GetProductRequest
+	25, // 49: shoppable.v1.ProductCatalogService.ListProducts:input_type -> shoppable.v1.ListProductsRequest
+	27, // 50: shoppable.v1.ProductCatalogService.DeleteProduct:input_type -> shoppable.v1.DeleteProductRequest
+	31, // 51: shoppable.v1.ProductCatalogService.CalibrateCatalog:input_type -> shoppable.v1.CalibrateCatalogRequest
+	35, // 52: shoppable.v1.ProductCatalogService.FindDuplicates:input_type -> shoppable.v1.FindDuplicatesRequest
+	10, // 53: shoppable.v1.ProductCatalogService.CreateCatalog:output_type -> shoppable.v1.CreateCatalogResponse
+	12, // 54: shoppable.v1.ProductCatalogService.GetCatalog:output_type -> shoppable.v1.GetCatalogResponse
+	14, // 55: shoppable.v1.ProductCatalogService.ListCatalogs:output_type -> shoppable.v1.ListCatalogsResponse
+	16, // 56: shoppable.v1.ProductCatalogService.DeleteCatalog:output_type -> shoppable.v1.DeleteCatalogResponse
+	22, // 57: shoppable.v1.ProductCatalogService.UpsertProducts:output_type -> shoppable.v1.UpsertProductsResponse
+	24, // 58: shoppable.v1.ProductCatalogService.GetProduct:output_type -> shoppable.v1.GetProductResponse
+	26, // 59: shoppable.v1.ProductCatalogService.ListProducts:output_type -> shoppable.v1.ListProductsResponse
+	28, // 60: shoppable.v1.ProductCatalogService.DeleteProduct:output_type -> shoppable.v1.DeleteProductResponse
+	34, // 61: shoppable.v1.ProductCatalogService.CalibrateCatalog:output_type -> shoppable.v1.CalibrateCatalogResponse
+	37, // 62: shoppable.v1.ProductCatalogService.FindDuplicates:output_type -> shoppable.v1.FindDuplicatesResponse
+	53, // [53:63] is the sub-list for method output_type
+	43, // [43:53] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_shoppable_v1_product_catalog_proto_init() }
@@ -2705,30 +3030,31 @@ func file_shoppable_v1_product_catalog_proto_init() {
 		return
 	}
 	file_shoppable_v1_common_proto_init()
-	file_shoppable_v1_product_catalog_proto_msgTypes[16].OneofWrappers = []any{
+	file_shoppable_v1_product_catalog_proto_msgTypes[17].OneofWrappers = []any{
 		(*UpsertProductsRequest_Config)(nil),
 		(*UpsertProductsRequest_Upsert)(nil),
 	}
-	file_shoppable_v1_product_catalog_proto_msgTypes[19].OneofWrappers = []any{
+	file_shoppable_v1_product_catalog_proto_msgTypes[20].OneofWrappers = []any{
 		(*UpsertProductsResponse_Result)(nil),
 		(*UpsertProductsResponse_Summary)(nil),
 	}
-	file_shoppable_v1_product_catalog_proto_msgTypes[28].OneofWrappers = []any{
+	file_shoppable_v1_product_catalog_proto_msgTypes[29].OneofWrappers = []any{
 		(*CalibrateCatalogRequest_Config)(nil),
 		(*CalibrateCatalogRequest_Thing)(nil),
 	}
-	file_shoppable_v1_product_catalog_proto_msgTypes[29].OneofWrappers = []any{}
-	file_shoppable_v1_product_catalog_proto_msgTypes[31].OneofWrappers = []any{
+	file_shoppable_v1_product_catalog_proto_msgTypes[30].OneofWrappers = []any{}
+	file_shoppable_v1_product_catalog_proto_msgTypes[32].OneofWrappers = []any{
 		(*CalibrateCatalogResponse_Row)(nil),
 		(*CalibrateCatalogResponse_Summary)(nil),
 	}
+	file_shoppable_v1_product_catalog_proto_msgTypes[33].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoppable_v1_product_catalog_proto_rawDesc), len(file_shoppable_v1_product_catalog_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   33,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

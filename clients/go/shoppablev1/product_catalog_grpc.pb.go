@@ -34,6 +34,7 @@ const (
 	ProductCatalogService_ListProducts_FullMethodName     = "/shoppable.v1.ProductCatalogService/ListProducts"
 	ProductCatalogService_DeleteProduct_FullMethodName    = "/shoppable.v1.ProductCatalogService/DeleteProduct"
 	ProductCatalogService_CalibrateCatalog_FullMethodName = "/shoppable.v1.ProductCatalogService/CalibrateCatalog"
+	ProductCatalogService_FindDuplicates_FullMethodName   = "/shoppable.v1.ProductCatalogService/FindDuplicates"
 )
 
 // ProductCatalogServiceClient is the client API for ProductCatalogService service.
@@ -78,6 +79,10 @@ type ProductCatalogServiceClient interface {
 	// FAILED_PRECONDITION (another embedder, reason EMBEDDER_MISMATCH; no products, reason CATALOG_EMPTY; a catalogue that
 	// was made before it could be calibrated, reason CATALOG_TOO_OLD).
 	CalibrateCatalog(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CalibrateCatalogRequest, CalibrateCatalogResponse], error)
+	// Finds pictures of different products that are nearly the same, such as copied pictures of counterfeit goods. Each
+	// image is compared with its nearest neighbours only; pairs are sent as they are found, each pair of products once
+	// for each pair of their images. A catalogue that changes meanwhile is read as it changes.
+	FindDuplicates(ctx context.Context, in *FindDuplicatesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FindDuplicatesResponse], error)
 }
 
 type productCatalogServiceClient struct {
@@ -184,6 +189,25 @@ func (c *productCatalogServiceClient) CalibrateCatalog(ctx context.Context, opts
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ProductCatalogService_CalibrateCatalogClient = grpc.BidiStreamingClient[CalibrateCatalogRequest, CalibrateCatalogResponse]
 
+func (c *productCatalogServiceClient) FindDuplicates(ctx context.Context, in *FindDuplicatesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FindDuplicatesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ProductCatalogService_ServiceDesc.Streams[2], ProductCatalogService_FindDuplicates_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[FindDuplicatesRequest, FindDuplicatesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ProductCatalogService_FindDuplicatesClient = grpc.ServerStreamingClient[FindDuplicatesResponse]
+
 // ProductCatalogServiceServer is the server API for ProductCatalogService service.
 // All implementations must embed UnimplementedProductCatalogServiceServer
 // for forward compatibility.
@@ -226,6 +250,10 @@ type ProductCatalogServiceServer interface {
 	// FAILED_PRECONDITION (another embedder, reason EMBEDDER_MISMATCH; no products, reason CATALOG_EMPTY; a catalogue that
 	// was made before it could be calibrated, reason CATALOG_TOO_OLD).
 	CalibrateCatalog(grpc.BidiStreamingServer[CalibrateCatalogRequest, CalibrateCatalogResponse]) error
+	// Finds pictures of different products that are nearly the same, such as copied pictures of counterfeit goods. Each
+	// image is compared with its nearest neighbours only; pairs are sent as they are found, each pair of products once
+	// for each pair of their images. A catalogue that changes meanwhile is read as it changes.
+	FindDuplicates(*FindDuplicatesRequest, grpc.ServerStreamingServer[FindDuplicatesResponse]) error
 	mustEmbedUnimplementedProductCatalogServiceServer()
 }
 
@@ -262,6 +290,9 @@ func (UnimplementedProductCatalogServiceServer) DeleteProduct(context.Context, *
 }
 func (UnimplementedProductCatalogServiceServer) CalibrateCatalog(grpc.BidiStreamingServer[CalibrateCatalogRequest, CalibrateCatalogResponse]) error {
 	return status.Error(codes.Unimplemented, "method CalibrateCatalog not implemented")
+}
+func (UnimplementedProductCatalogServiceServer) FindDuplicates(*FindDuplicatesRequest, grpc.ServerStreamingServer[FindDuplicatesResponse]) error {
+	return status.Error(codes.Unimplemented, "method FindDuplicates not implemented")
 }
 func (UnimplementedProductCatalogServiceServer) mustEmbedUnimplementedProductCatalogServiceServer() {}
 func (UnimplementedProductCatalogServiceServer) testEmbeddedByValue()                               {}
@@ -424,6 +455,17 @@ func _ProductCatalogService_CalibrateCatalog_Handler(srv interface{}, stream grp
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ProductCatalogService_CalibrateCatalogServer = grpc.BidiStreamingServer[CalibrateCatalogRequest, CalibrateCatalogResponse]
 
+func _ProductCatalogService_FindDuplicates_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(FindDuplicatesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ProductCatalogServiceServer).FindDuplicates(m, &grpc.GenericServerStream[FindDuplicatesRequest, FindDuplicatesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ProductCatalogService_FindDuplicatesServer = grpc.ServerStreamingServer[FindDuplicatesResponse]
+
 // ProductCatalogService_ServiceDesc is the grpc.ServiceDesc for ProductCatalogService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -472,6 +514,11 @@ var ProductCatalogService_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _ProductCatalogService_CalibrateCatalog_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "FindDuplicates",
+			Handler:       _ProductCatalogService_FindDuplicates_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "shoppable/v1/product_catalog.proto",

@@ -290,6 +290,64 @@ func (x *MatchQuery) GetCategoryHint() string {
 	return ""
 }
 
+// How many products of a list may have the same seller, brand or whatever else tells them apart. The surest stay, with
+// the confidences that they have without a limit; a thing's decision is its first product's, as ever. The list may be
+// shorter than asked for, since no more than four times as many products are looked at.
+type MatchDiversity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "brand", or the key of an attribute that the catalogue's products carry, such as `seller`. Products that do not say
+	// it are not limited.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Most products with the same value, 1..100; default 1.
+	MaxProducts   *uint32 `protobuf:"varint,2,opt,name=max_products,json=maxProducts,proto3,oneof" json:"max_products,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MatchDiversity) Reset() {
+	*x = MatchDiversity{}
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MatchDiversity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MatchDiversity) ProtoMessage() {}
+
+func (x *MatchDiversity) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MatchDiversity.ProtoReflect.Descriptor instead.
+func (*MatchDiversity) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *MatchDiversity) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *MatchDiversity) GetMaxProducts() uint32 {
+	if x != nil && x.MaxProducts != nil {
+		return *x.MaxProducts
+	}
+	return 0
+}
+
 // Things, and which products are wanted.
 type MatchProductsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -314,14 +372,16 @@ type MatchProductsRequest struct {
 	IncludeEmbeddings bool `protobuf:"varint,9,opt,name=include_embeddings,json=includeEmbeddings,proto3" json:"include_embeddings,omitempty"`
 	// Whether nothing may be offered for these things. The request is checked as ever, and then nothing is looked up: each
 	// result has no products, no embeddings, and says OPTED_OUT. Default no.
-	OffersOptOut  bool `protobuf:"varint,30,opt,name=offers_opt_out,json=offersOptOut,proto3" json:"offers_opt_out,omitempty"`
+	OffersOptOut bool `protobuf:"varint,30,opt,name=offers_opt_out,json=offersOptOut,proto3" json:"offers_opt_out,omitempty"`
+	// So that one seller does not fill the list; default no limit.
+	Diversity     *MatchDiversity `protobuf:"bytes,10,opt,name=diversity,proto3" json:"diversity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MatchProductsRequest) Reset() {
 	*x = MatchProductsRequest{}
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[3]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +393,7 @@ func (x *MatchProductsRequest) String() string {
 func (*MatchProductsRequest) ProtoMessage() {}
 
 func (x *MatchProductsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[3]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +406,7 @@ func (x *MatchProductsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchProductsRequest.ProtoReflect.Descriptor instead.
 func (*MatchProductsRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{3}
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *MatchProductsRequest) GetCatalog() string {
@@ -419,6 +479,13 @@ func (x *MatchProductsRequest) GetOffersOptOut() bool {
 	return false
 }
 
+func (x *MatchProductsRequest) GetDiversity() *MatchDiversity {
+	if x != nil {
+		return x.Diversity
+	}
+	return nil
+}
+
 // Why a product was found.
 type MatchEvidence struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -439,7 +506,7 @@ type MatchEvidence struct {
 
 func (x *MatchEvidence) Reset() {
 	*x = MatchEvidence{}
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[4]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -451,7 +518,7 @@ func (x *MatchEvidence) String() string {
 func (*MatchEvidence) ProtoMessage() {}
 
 func (x *MatchEvidence) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[4]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -464,7 +531,7 @@ func (x *MatchEvidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchEvidence.ProtoReflect.Descriptor instead.
 func (*MatchEvidence) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{4}
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *MatchEvidence) GetViewIndex() uint32 {
@@ -522,7 +589,7 @@ type ProductMatch struct {
 
 func (x *ProductMatch) Reset() {
 	*x = ProductMatch{}
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[5]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +601,7 @@ func (x *ProductMatch) String() string {
 func (*ProductMatch) ProtoMessage() {}
 
 func (x *ProductMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[5]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,7 +614,7 @@ func (x *ProductMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProductMatch.ProtoReflect.Descriptor instead.
 func (*ProductMatch) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{5}
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ProductMatch) GetProduct() *Product {
@@ -604,7 +671,7 @@ type MatchResult struct {
 
 func (x *MatchResult) Reset() {
 	*x = MatchResult{}
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[6]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +683,7 @@ func (x *MatchResult) String() string {
 func (*MatchResult) ProtoMessage() {}
 
 func (x *MatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[6]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +696,7 @@ func (x *MatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchResult.ProtoReflect.Descriptor instead.
 func (*MatchResult) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{6}
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *MatchResult) GetProducts() []*ProductMatch {
@@ -682,7 +749,7 @@ type MatchProductsResponse struct {
 
 func (x *MatchProductsResponse) Reset() {
 	*x = MatchProductsResponse{}
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[7]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +761,7 @@ func (x *MatchProductsResponse) String() string {
 func (*MatchProductsResponse) ProtoMessage() {}
 
 func (x *MatchProductsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[7]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +774,7 @@ func (x *MatchProductsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchProductsResponse.ProtoReflect.Descriptor instead.
 func (*MatchProductsResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{7}
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MatchProductsResponse) GetResults() []*MatchResult {
@@ -747,7 +814,11 @@ const file_shoppable_v1_product_matcher_proto_rawDesc = "" +
 	"\n" +
 	"MatchQuery\x12-\n" +
 	"\x05views\x18\x01 \x03(\v2\x17.shoppable.v1.MatchViewR\x05views\x12#\n" +
-	"\rcategory_hint\x18\x02 \x01(\tR\fcategoryHint\"\xaf\x04\n" +
+	"\rcategory_hint\x18\x02 \x01(\tR\fcategoryHint\"[\n" +
+	"\x0eMatchDiversity\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12&\n" +
+	"\fmax_products\x18\x02 \x01(\rH\x00R\vmaxProducts\x88\x01\x01B\x0f\n" +
+	"\r_max_products\"\xeb\x04\n" +
 	"\x14MatchProductsRequest\x12\x18\n" +
 	"\acatalog\x18\x01 \x01(\tR\acatalog\x122\n" +
 	"\aqueries\x18\x02 \x03(\v2\x18.shoppable.v1.MatchQueryR\aqueries\x123\n" +
@@ -758,7 +829,9 @@ const file_shoppable_v1_product_matcher_proto_rawDesc = "" +
 	"\x12similar_confidence\x18\a \x01(\x02H\x03R\x11similarConfidence\x88\x01\x01\x12&\n" +
 	"\fmin_revision\x18\b \x01(\x03H\x04R\vminRevision\x88\x01\x01\x12-\n" +
 	"\x12include_embeddings\x18\t \x01(\bR\x11includeEmbeddings\x12$\n" +
-	"\x0eoffers_opt_out\x18\x1e \x01(\bR\foffersOptOutB\x0f\n" +
+	"\x0eoffers_opt_out\x18\x1e \x01(\bR\foffersOptOut\x12:\n" +
+	"\tdiversity\x18\n" +
+	" \x01(\v2\x1c.shoppable.v1.MatchDiversityR\tdiversityB\x0f\n" +
 	"\r_max_productsB\x11\n" +
 	"\x0f_min_confidenceB\x13\n" +
 	"\x11_match_confidenceB\x15\n" +
@@ -816,48 +889,50 @@ func file_shoppable_v1_product_matcher_proto_rawDescGZIP() []byte {
 }
 
 var file_shoppable_v1_product_matcher_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_shoppable_v1_product_matcher_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_shoppable_v1_product_matcher_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_shoppable_v1_product_matcher_proto_goTypes = []any{
 	(MatchDecision)(0),            // 0: shoppable.v1.MatchDecision
 	(*Embedding)(nil),             // 1: shoppable.v1.Embedding
 	(*MatchView)(nil),             // 2: shoppable.v1.MatchView
 	(*MatchQuery)(nil),            // 3: shoppable.v1.MatchQuery
-	(*MatchProductsRequest)(nil),  // 4: shoppable.v1.MatchProductsRequest
-	(*MatchEvidence)(nil),         // 5: shoppable.v1.MatchEvidence
-	(*ProductMatch)(nil),          // 6: shoppable.v1.ProductMatch
-	(*MatchResult)(nil),           // 7: shoppable.v1.MatchResult
-	(*MatchProductsResponse)(nil), // 8: shoppable.v1.MatchProductsResponse
-	(*ModelVersion)(nil),          // 9: shoppable.v1.ModelVersion
-	(*Image)(nil),                 // 10: shoppable.v1.Image
-	(*ProductFilter)(nil),         // 11: shoppable.v1.ProductFilter
-	(*Product)(nil),               // 12: shoppable.v1.Product
-	(*status.Status)(nil),         // 13: google.rpc.Status
-	(WithheldReason)(0),           // 14: shoppable.v1.WithheldReason
+	(*MatchDiversity)(nil),        // 4: shoppable.v1.MatchDiversity
+	(*MatchProductsRequest)(nil),  // 5: shoppable.v1.MatchProductsRequest
+	(*MatchEvidence)(nil),         // 6: shoppable.v1.MatchEvidence
+	(*ProductMatch)(nil),          // 7: shoppable.v1.ProductMatch
+	(*MatchResult)(nil),           // 8: shoppable.v1.MatchResult
+	(*MatchProductsResponse)(nil), // 9: shoppable.v1.MatchProductsResponse
+	(*ModelVersion)(nil),          // 10: shoppable.v1.ModelVersion
+	(*Image)(nil),                 // 11: shoppable.v1.Image
+	(*ProductFilter)(nil),         // 12: shoppable.v1.ProductFilter
+	(*Product)(nil),               // 13: shoppable.v1.Product
+	(*status.Status)(nil),         // 14: google.rpc.Status
+	(WithheldReason)(0),           // 15: shoppable.v1.WithheldReason
 }
 var file_shoppable_v1_product_matcher_proto_depIdxs = []int32{
-	9,  // 0: shoppable.v1.Embedding.model:type_name -> shoppable.v1.ModelVersion
-	10, // 1: shoppable.v1.MatchView.image:type_name -> shoppable.v1.Image
+	10, // 0: shoppable.v1.Embedding.model:type_name -> shoppable.v1.ModelVersion
+	11, // 1: shoppable.v1.MatchView.image:type_name -> shoppable.v1.Image
 	1,  // 2: shoppable.v1.MatchView.embedding:type_name -> shoppable.v1.Embedding
 	2,  // 3: shoppable.v1.MatchQuery.views:type_name -> shoppable.v1.MatchView
 	3,  // 4: shoppable.v1.MatchProductsRequest.queries:type_name -> shoppable.v1.MatchQuery
-	11, // 5: shoppable.v1.MatchProductsRequest.filter:type_name -> shoppable.v1.ProductFilter
-	12, // 6: shoppable.v1.ProductMatch.product:type_name -> shoppable.v1.Product
-	0,  // 7: shoppable.v1.ProductMatch.decision:type_name -> shoppable.v1.MatchDecision
-	5,  // 8: shoppable.v1.ProductMatch.evidence:type_name -> shoppable.v1.MatchEvidence
-	6,  // 9: shoppable.v1.MatchResult.products:type_name -> shoppable.v1.ProductMatch
-	0,  // 10: shoppable.v1.MatchResult.decision:type_name -> shoppable.v1.MatchDecision
-	1,  // 11: shoppable.v1.MatchResult.embeddings:type_name -> shoppable.v1.Embedding
-	13, // 12: shoppable.v1.MatchResult.status:type_name -> google.rpc.Status
-	14, // 13: shoppable.v1.MatchResult.withheld:type_name -> shoppable.v1.WithheldReason
-	7,  // 14: shoppable.v1.MatchProductsResponse.results:type_name -> shoppable.v1.MatchResult
-	9,  // 15: shoppable.v1.MatchProductsResponse.embedder:type_name -> shoppable.v1.ModelVersion
-	4,  // 16: shoppable.v1.ProductMatcherService.MatchProducts:input_type -> shoppable.v1.MatchProductsRequest
-	8,  // 17: shoppable.v1.ProductMatcherService.MatchProducts:output_type -> shoppable.v1.MatchProductsResponse
-	17, // [17:18] is the sub-list for method output_type
-	16, // [16:17] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	12, // 5: shoppable.v1.MatchProductsRequest.filter:type_name -> shoppable.v1.ProductFilter
+	4,  // 6: shoppable.v1.MatchProductsRequest.diversity:type_name -> shoppable.v1.MatchDiversity
+	13, // 7: shoppable.v1.ProductMatch.product:type_name -> shoppable.v1.Product
+	0,  // 8: shoppable.v1.ProductMatch.decision:type_name -> shoppable.v1.MatchDecision
+	6,  // 9: shoppable.v1.ProductMatch.evidence:type_name -> shoppable.v1.MatchEvidence
+	7,  // 10: shoppable.v1.MatchResult.products:type_name -> shoppable.v1.ProductMatch
+	0,  // 11: shoppable.v1.MatchResult.decision:type_name -> shoppable.v1.MatchDecision
+	1,  // 12: shoppable.v1.MatchResult.embeddings:type_name -> shoppable.v1.Embedding
+	14, // 13: shoppable.v1.MatchResult.status:type_name -> google.rpc.Status
+	15, // 14: shoppable.v1.MatchResult.withheld:type_name -> shoppable.v1.WithheldReason
+	8,  // 15: shoppable.v1.MatchProductsResponse.results:type_name -> shoppable.v1.MatchResult
+	10, // 16: shoppable.v1.MatchProductsResponse.embedder:type_name -> shoppable.v1.ModelVersion
+	5,  // 17: shoppable.v1.ProductMatcherService.MatchProducts:input_type -> shoppable.v1.MatchProductsRequest
+	9,  // 18: shoppable.v1.ProductMatcherService.MatchProducts:output_type -> shoppable.v1.MatchProductsResponse
+	18, // [18:19] is the sub-list for method output_type
+	17, // [17:18] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_shoppable_v1_product_matcher_proto_init() }
@@ -873,13 +948,14 @@ func file_shoppable_v1_product_matcher_proto_init() {
 	}
 	file_shoppable_v1_product_matcher_proto_msgTypes[3].OneofWrappers = []any{}
 	file_shoppable_v1_product_matcher_proto_msgTypes[4].OneofWrappers = []any{}
+	file_shoppable_v1_product_matcher_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoppable_v1_product_matcher_proto_rawDesc), len(file_shoppable_v1_product_matcher_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,4 +1,4 @@
-"""`shoppable catalog`: import, list, get, delete and search catalogues of products; to calibrate is beside it."""
+"""`shoppable catalog`: import, list, get, delete and search catalogues of products; what else one can do is beside."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shoppable.cli.catalog_calibrate import calibrate
+from shoppable.cli.catalog_duplicates import duplicates
+from shoppable.cli.catalog_files import export
 from shoppable.cli.catalog_matcher import local_options, open_matcher, print_json
 from shoppable.cli.options import (
     CatalogOption,
@@ -30,6 +32,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command("calibrate")(calibrate)
+app.command("export")(export)
+app.command("duplicates")(duplicates)
 _ROWS_SHOWN = 50
 _NameArgument = Annotated[str, typer.Argument(metavar="NAME[/PRODUCT]", help="A catalogue, or one of its products.")]
 
@@ -37,9 +41,25 @@ _NameArgument = Annotated[str, typer.Argument(metavar="NAME[/PRODUCT]", help="A 
 @app.command("import")
 def import_(
     feed: Annotated[
-        Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The feed: JSON lines or CSV.")
+        Path,
+        typer.Argument(
+            metavar="FILE", exists=True, dir_okay=False, help="The feed: JSON lines, CSV, TSV, XML or Parquet."
+        ),
     ],
     catalog: CatalogOption = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option("--mapping", metavar="FILE", exists=True, dir_okay=False, help="What the feed calls its fields."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="PLACE",
+            exists=True,
+            help="Folder, zip or tar file of pictures. Default: beside FILE.",
+        ),
+    ] = None,
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Fetch pictures also from addresses inside this network.")
     ] = False,
@@ -58,6 +78,19 @@ def import_(
     **CSV**: the same names as columns; `images` separated by `|`; attributes as columns `attr.color`; the currency
     behind the price or in a column `currency`.
 
+    **Feeds of shops** are known by their `id`: JSON lines, CSV, TSV, XML (RSS or Atom) and Parquet with the fields of
+    Google Merchant, Meta or OpenAI (`id`, `title`, `image_link`, `additional_image_link`, `price`, `sale_price`,
+    `availability`, `brand`, `google_product_category`, `link`, `gtin`, ...). What is not for a catalogue is left out
+    and named. For any other feed a mapping file says what is what:
+
+        [fields]
+
+        sku = "product_id"
+
+        colour = "attr.color"
+
+        internal_note = ""      # left out
+
     Rows that cannot be taken are listed at the end, and the exit status is 1. Run it again after an interruption or a
     correction: products that are there already are left alone.
 
@@ -65,6 +98,8 @@ def import_(
         shoppable catalog import products.jsonl --catalog shop
 
         shoppable catalog import products.csv      # into the catalogue 'products'
+
+        shoppable catalog import merchant.xml -c shop --images pictures.zip
     """
     from shoppable.cli import catalog_import, running
 
@@ -73,7 +108,13 @@ def import_(
     async def work() -> None:
         async with open_matcher(local_options(data, inference, models), matcher) as (reporter, endpoint, _):
             report = await catalog_import.import_with_progress(
-                endpoint, feed, catalog=identifier, reporter=reporter, allow_private=allow_private
+                endpoint,
+                feed,
+                catalog=identifier,
+                reporter=reporter,
+                mapping=mapping,
+                pictures=images,
+                allow_private=allow_private,
             )
         raise_for_broken_rows(report)
 

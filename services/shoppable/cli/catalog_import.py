@@ -10,15 +10,26 @@ import grpc
 from shoppable.cli import feeds
 from shoppable.cli.console import Reporter
 from shoppable.cli.failures import CommandError
+from shoppable.cli.feed_names import FieldNames
 from shoppable.cli.importing import ImportReport, import_feed
+from shoppable.cli.picture_archive import ArchiveError
 from shoppable.client import CatalogClient, ShoppableError, open_channel
 from shoppable.local import locations
 
+_NAMES_SHOWN = 20
+
 
 async def import_with_progress(
-    matcher: str, feed: Path, *, catalog: str, reporter: Reporter, allow_private: bool = False
+    matcher: str,
+    feed: Path,
+    *,
+    catalog: str,
+    reporter: Reporter,
+    mapping: Path | None = None,
+    pictures: Path | None = None,
+    allow_private: bool = False,
 ) -> ImportReport:
-    """Import a feed, show how far it is, and say what became of it.
+    """Import a feed, show how far it is, and say what became of it; `mapping` and `pictures` are files of its own.
 
     Raises:
         CommandError: The feed cannot be read, or the import broke off.
@@ -26,9 +37,12 @@ async def import_with_progress(
     begun_s = time.monotonic()
     last = ImportReport()
     try:
-        total = feeds.count_rows(feed)
+        names = FieldNames.from_file(mapping) if mapping else FieldNames()
+        total = feeds.count_rows(feed, names)
         if not total:
             raise CommandError(f"{feed} holds no products")
+        if names.ignored:
+            reporter.note(f"left out, as nothing is known of them: {', '.join(sorted(names.ignored)[:_NAMES_SHOWN])}")
         async with open_channel(matcher) as channel:
             with reporter.bar(f"importing {total} product{'' if total == 1 else 's'}") as bar:
 
@@ -38,10 +52,18 @@ async def import_with_progress(
                     bar.update(fraction=report.done / total, text=f"{report.done} of {total}")
 
                 report = await import_feed(
-                    CatalogClient(channel), feed, catalog=catalog, allow_private=allow_private, on_row=show
+                    CatalogClient(channel),
+                    feed,
+                    catalog=catalog,
+                    names=names,
+                    pictures=pictures,
+                    allow_private=allow_private,
+                    on_row=show,
                 )
     except feeds.FeedError as error:
         raise CommandError(f"{feed}: {error}") from error
+    except ArchiveError as error:
+        raise CommandError(str(error)) from error
     except ShoppableError as error:
         if last.done:
             reporter.note(f"{last.done} rows were answered before it broke off; run it again to go on.", style="yellow")

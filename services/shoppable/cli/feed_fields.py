@@ -10,7 +10,10 @@ from shoppable.v1 import product_catalog_pb2 as pb
 
 _NANOS = 10**9
 _INT64 = 2**63
-_PRICE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-z]{3})")
+_AMOUNT = r"[0-9]{1,18}(?:\.[0-9]{1,9})?|[0-9]{1,3}(?:,[0-9]{3}){1,5}\.[0-9]{1,9}"
+_PRICE = re.compile(
+    rf"(?P<amount>{_AMOUNT})\s*(?P<code>[A-Za-z]{{3}})|(?P<code_first>[A-Za-z]{{3}})\s+(?P<amount_last>{_AMOUNT})"
+)
 
 
 class FieldError(ValueError):
@@ -38,6 +41,13 @@ def images(value: object) -> tuple[str, ...]:
     return references
 
 
+def plain_number(value: object) -> object:
+    """Return a number in plain digits, exactly; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+        return value
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+
 def fill(product: pb.Product, name: str, value: object) -> None:
     """Set the field of a product that a row calls `name`.
 
@@ -58,11 +68,11 @@ def _price(product: pb.Product, value: object) -> None:
     if match is None:
         raise FieldError('must be an amount and a currency, such as "16.50 EUR"')
     try:
-        amount = Decimal(match[1])
+        amount = Decimal((match["amount"] or match["amount_last"]).replace(",", ""))
     except InvalidOperation as error:  # pragma: no cover  # the pattern leaves nothing to fail
         raise FieldError("is no number") from error
     units = int(amount)
-    product.price.currency_code = match[2].upper()
+    product.price.currency_code = (match["code"] or match["code_first"]).upper()
     product.price.units = units
     product.price.nanos = int((amount - units) * _NANOS)
 
@@ -87,6 +97,8 @@ def _availability(product: pb.Product, value: object) -> None:
     name = re.sub(r"[\s-]+", "_", text(value).strip()).upper().removeprefix("AVAILABILITY_")
     known = {key.removeprefix("AVAILABILITY_"): number for key, number in pb.Availability.items()}
     known.pop("UNSPECIFIED")
+    # As shop feeds say it.
+    known |= {"PRE_ORDER": known["PREORDER"], "AVAILABLE_FOR_ORDER": known["BACKORDER"]}
     if name not in known:
         raise FieldError(f"must be one of {', '.join(sorted(key.lower() for key in known))}")
     product.availability = known[name]

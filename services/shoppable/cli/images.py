@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
 
+from shoppable.cli.picture_archive import ArchiveError, PictureArchive
 from shoppable.runtime.addresses import is_public
 
 MAX_IMAGE_BYTES = 8 * 2**20
@@ -48,16 +49,17 @@ class ImageLoader:
     """Loads what feeds name; an async context manager."""
 
     def __init__(
-        self, folder: Path, *, allow_private: bool = False, transport: httpx.AsyncBaseTransport | None = None
+        self, place: Path, *, allow_private: bool = False, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         """Make a loader.
 
         Args:
-            folder: What relative paths are relative to: the feed's folder.
+            place: What relative paths are relative to, such as the feed's folder; or an archive that holds them.
             allow_private: Whether URLs may lead to addresses inside this network.
             transport: What carries the requests; default the network.
         """
-        self._folder = folder
+        self._place = place
+        self._archive: PictureArchive | None = None
         self._allow_private = allow_private
         self._slots = asyncio.Semaphore(_CONNECTIONS)
         self._client = httpx.AsyncClient(
@@ -68,6 +70,14 @@ class ImageLoader:
         )
 
     async def __aenter__(self) -> Self:
+        """Open it.
+
+        Raises:
+            ArchiveError: The place is a file, and no archive that can be read.
+            OSError: It cannot be read.
+        """
+        if await asyncio.to_thread(self._place.is_file):
+            self._archive = await asyncio.to_thread(PictureArchive, self._place)
         return self
 
     async def __aexit__(
@@ -77,6 +87,8 @@ class ImageLoader:
         traceback: TracebackType | None,
     ) -> None:
         await self._client.aclose()
+        if self._archive:
+            self._archive.close()
 
     async def load(self, reference: str) -> LoadedImage:
         """Load one picture.
@@ -96,8 +108,14 @@ class ImageLoader:
         return loaded
 
     def _read(self, reference: str) -> LoadedImage:
+        if self._archive:
+            try:
+                data = self._archive.read(reference, most=MAX_IMAGE_BYTES)
+            except ArchiveError as error:
+                raise ImageError(str(error)) from error
+            return LoadedImage(data, f"{self._place.resolve().as_uri()}#{quote(reference)}")
         try:
-            path = (self._folder / reference).resolve()
+            path = (self._place / reference).resolve()
             if not path.is_file():
                 raise ImageError("no such file")
             if path.stat().st_size > MAX_IMAGE_BYTES:

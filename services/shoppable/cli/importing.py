@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from shoppable.cli.failures import in_words
-from shoppable.cli.feeds import BrokenRow, FeedProduct, Problem, read_feed
+from shoppable.cli.feed_names import FieldNames
+from shoppable.cli.feeds import BrokenRow, FeedProduct, FeedRow, Problem, read_feed
 from shoppable.cli.images import ImageError, ImageLoader
 from shoppable.client.catalog import CatalogClient
 from shoppable.client.errors import ShoppableError
@@ -39,10 +40,15 @@ async def import_feed(
     feed: Path,
     *,
     catalog: str,
+    names: FieldNames | None = None,
+    pictures: Path | None = None,
     allow_private: bool = False,
     on_row: Callable[[ImportReport], None] = lambda _: None,
 ) -> ImportReport:
     """Send a feed's products to a catalogue, which is made if it is not there.
+
+    `names` is what the feed calls its fields; `pictures` is the folder or the archive of its pictures, by default the
+    feed's own folder.
 
     A row that fails does not stop the others. The server leaves products alone that are as they were, so an import
     that broke off is resumed by running it again.
@@ -50,12 +56,13 @@ async def import_feed(
     Raises:
         FeedError: The feed as a whole cannot be read.
         ShoppableError: The stream broke off; what was answered before is kept.
+        ArchiveError: The archive cannot be read.
         OSError: The feed cannot be read.
     """
     report = ImportReport()
-    outgoing = _Outgoing(feed, report, on_row)
+    outgoing = _Outgoing(read_feed(feed, names), report, on_row)
     config = pb.UpsertProductsConfig(catalog=f"catalogs/{catalog}", create_catalog_if_missing=True)
-    async with ImageLoader(feed.parent, allow_private=allow_private) as loader:
+    async with ImageLoader(pictures or feed.parent, allow_private=allow_private) as loader:
         try:
             async for response in client.upsert_products(config, outgoing.upserts(loader)):
                 if response.WhichOneof("response") == "summary":
@@ -76,11 +83,11 @@ async def import_feed(
 class _Outgoing:
     """The products on their way to the server."""
 
-    def __init__(self, feed: Path, report: ImportReport, on_row: Callable[[ImportReport], None]) -> None:
+    def __init__(self, rows: Iterator[FeedRow], report: ImportReport, on_row: Callable[[ImportReport], None]) -> None:
         self.sent: dict[int, FeedProduct] = {}
         # gRPC ends a call whose requests raise, and keeps the reason to itself.
         self.failure: Exception | None = None
-        self._rows = read_feed(feed)
+        self._rows = rows
         self._report = report
         self._on_row = on_row
         self._waiting: list[tuple[FeedProduct, asyncio.Task[pb.ProductUpsert | BrokenRow]]] = []

@@ -132,6 +132,19 @@ def products_table(products: Iterable[product_catalog_pb2.Product]) -> Table:
     return table
 
 
+def duplicates_table(pairs: Iterable[product_catalog_pb2.FindDuplicatesResponse]) -> Table:
+    """Return pictures that are nearly the same, and whose they are."""
+    table = _table("product", "brand", "picture", "product", "brand", "picture", "similarity")
+    table.columns[6].justify = "right"
+    for pair in pairs:
+        cells = []
+        for image in (pair.first, pair.second):
+            product_id = image.product.name.rpartition("/")[2]
+            cells += [plain(product_id), plain(image.product.brand), plain(image.image_id)]
+        table.add_row(*cells, f"{pair.similarity:.3f}")
+    return table
+
+
 def broken_rows_table(rows: Sequence[BrokenRow]) -> Table:
     """Return what is wrong with the rows of a feed, one problem a line."""
     table = _table("line", "product", "field", "reason")

@@ -86,6 +86,14 @@ class CatalogClient:
                 return
             request.page_token = page.next_page_token
 
+    async def find_duplicates(
+        self, request: pb.FindDuplicatesRequest, *, timeout_s: float | None = None
+    ) -> AsyncIterator[pb.FindDuplicatesResponse]:
+        """Yield pictures of different products that are nearly the same, as they are found."""
+        with translated():
+            async for found in self._stub.FindDuplicates(request, timeout=timeout_s):
+                yield found
+
     async def delete_product(self, name: str, *, timeout_s: float | None = None) -> int:
         """Delete a product and return the catalogue's revision without it."""
         with translated():

@@ -6,14 +6,17 @@ from typing import Any
 from shoppable.matcher import names
 from shoppable.matcher.calibrating import MAX_THINGS, Calibrator, Thing
 from shoppable.matcher.catalogs import require_embedder
-from shoppable.matcher.convert import catalog_to_message, check_attributes, product_to_message, read_filter
+from shoppable.matcher.convert import catalog_to_message, product_to_message
 from shoppable.matcher.convert_calibration import (
     learned_to_message,
     read_calibration_config,
     read_views,
     things_of_stream,
 )
+from shoppable.matcher.convert_duplicates import likeness_to_message
+from shoppable.matcher.convert_filters import check_attributes, check_key, read_filter
 from shoppable.matcher.convert_stream import products_of_stream, read_config, result_to_message
+from shoppable.matcher.duplicates import MIN_SIMILARITY
 from shoppable.matcher.keeping import CatalogKeeper
 from shoppable.matcher.lookups import named_catalog
 from shoppable.matcher.page_tokens import page_token, read_page_token
@@ -128,6 +131,22 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
         else:
             summary = learned_to_message(await self._calibrator.calibrate(record, things))
         yield messages.CalibrateCatalogResponse(summary=summary)
+
+    async def FindDuplicates(  # noqa: N802  # gRPC's name
+        self, request: messages.FindDuplicatesRequest, context: Any
+    ) -> AsyncIterator[messages.FindDuplicatesResponse]:
+        """Pictures of different products that are nearly the same."""
+        violations = Violations()
+        wanted = read_filter(request.filter, "filter", violations)
+        similarity = violations.optional_number(request, "min_similarity", low=0.5, high=1, default=MIN_SIMILARITY)
+        record = await named_catalog(self._keeper, request.parent, "parent", violations)
+        check_attributes(wanted, record.attribute_keys, "filter", violations)
+        if request.differing_in:
+            check_key(request.differing_in, record.attribute_keys, "differing_in", violations)
+        violations.raise_if_any()
+        found = self._keeper.duplicates(record, wanted, min_similarity=similarity, differing_in=request.differing_in)
+        async for likeness in found:
+            yield likeness_to_message(record.catalog_id, likeness)
 
     async def GetProduct(  # noqa: N802  # gRPC's name
         self, request: messages.GetProductRequest, context: Any

@@ -1,22 +1,18 @@
 """Catalogues, products and filters, from the contract's messages to the domain's values and back."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type import money_pb2
 
 from shoppable.matcher.catalogs import CatalogRecord, ModelIdentity
-from shoppable.matcher.filters import ProductFilter
-from shoppable.matcher.names import catalog_name, is_attribute_key, product_name
+from shoppable.matcher.names import catalog_name, product_name
 from shoppable.matcher.ports import Counts
 from shoppable.matcher.products import Price, Product, ReferenceImage
 from shoppable.runtime.validation import Violations
 from shoppable.v1 import common_pb2, product_catalog_pb2
 
 _NANOS = 1_000_000_000
-# More values than any interface offers, and few enough for Qdrant to plan.
-_MAX_FILTER_VALUES = 256
 AVAILABILITIES = frozenset(product_catalog_pb2.Availability.values())
 
 
@@ -111,70 +107,6 @@ def read_price(money: money_pb2.Money, field: str, violations: Violations, *, cu
 def is_currency_code(text: str) -> bool:
     """Tell whether a text is three capital letters A..Z."""
     return len(text) == 3 and text.isascii() and text.isalpha() and text.isupper()
-
-
-def read_filter(message: product_catalog_pb2.ProductFilter, field: str, violations: Violations) -> ProductFilter:
-    """Return a filter; which attributes there are is checked by `check_attributes`."""
-    for part, values in (
-        ("categories", message.categories),
-        ("brands", message.brands),
-        ("availabilities", message.availabilities),
-        ("attributes", message.attributes),
-    ):
-        violations.check(
-            len(values) <= _MAX_FILTER_VALUES, f"{field}.{part}", f"must have at most {_MAX_FILTER_VALUES} values"
-        )
-    for number, availability in enumerate(message.availabilities):
-        violations.check(
-            availability in AVAILABILITIES, f"{field}.availabilities[{number}]", "must be a known availability"
-        )
-    for number, attribute in enumerate(message.attributes):
-        at = f"{field}.attributes[{number}]"
-        violations.check(is_attribute_key(attribute.key), f"{at}.key", "must be an attribute's key")
-        violations.check(
-            1 <= len(attribute.values) <= _MAX_FILTER_VALUES, f"{at}.values", f"must be 1..{_MAX_FILTER_VALUES} values"
-        )
-    code, low, high = "", None, None
-    if message.HasField("price"):
-        code, low, high = _read_range(message.price, f"{field}.price", violations)
-    return ProductFilter(
-        categories=tuple(message.categories),
-        brands=tuple(message.brands),
-        currency_code=code,
-        min_price=low.amount if low else None,
-        max_price=high.amount if high else None,
-        availabilities=tuple(int(value) for value in message.availabilities),
-        attributes=tuple((attribute.key, tuple(attribute.values)) for attribute in message.attributes),
-    )
-
-
-def check_attributes(wanted: ProductFilter, known: Iterable[str], field: str, violations: Violations) -> None:
-    """Note each attribute that a filter asks for and no product of the catalogue has carried."""
-    keys = tuple(known)
-    for number, (key, _) in enumerate(wanted.attributes):
-        if key not in keys:
-            listed = ", ".join(keys) if keys else "none"
-            violations.add(
-                f"{field}.attributes[{number}].key",
-                f"is carried by no product of the catalogue; its attributes are: {listed}",
-            )
-
-
-def _read_range(
-    message: product_catalog_pb2.PriceRange, field: str, violations: Violations
-) -> tuple[str, Price | None, Price | None]:
-    code = message.currency_code
-    if not violations.check(is_currency_code(code), f"{field}.currency_code", "must be three capital letters"):
-        return "", None, None
-    low, high = (
-        read_price(getattr(message, end), f"{field}.{end}", violations, currency_code=code)
-        if message.HasField(end)
-        else None
-        for end in ("min", "max")
-    )
-    if low and high:
-        violations.check(low.amount <= high.amount, f"{field}.max", "must not be less than min")
-    return code, low, high
 
 
 def _to_timestamp(time: datetime) -> Timestamp:

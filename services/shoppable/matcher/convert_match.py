@@ -9,8 +9,9 @@ import numpy as np
 from shoppable.matcher import colour
 from shoppable.matcher.calibration import Decision, Thresholds
 from shoppable.matcher.catalogs import CatalogRecord, ModelIdentity
-from shoppable.matcher.convert import model_to_message, product_to_message, read_filter
-from shoppable.matcher.matching import Match, MatchOptions, MatchOutcome, ThingResult
+from shoppable.matcher.convert import model_to_message, product_to_message
+from shoppable.matcher.convert_filters import read_filter
+from shoppable.matcher.matching import Diversity, Match, MatchOptions, MatchOutcome, ThingResult
 from shoppable.matcher.pictures import PictureReader
 from shoppable.matcher.ports import Floats, Query, View
 from shoppable.runtime.errors import Violation, to_status
@@ -38,12 +39,19 @@ def read_options(request: product_matcher_pb2.MatchProductsRequest, violations: 
     similar = violations.optional_number(
         request, "similar_confidence", low=0, high=match, default=min(_DEFAULTS.similar, match)
     )
+    diversity = None
+    if request.HasField("diversity"):
+        most = request.diversity.max_products if request.diversity.HasField("max_products") else 1
+        rule = f"must be in 1..{_MAX_PRODUCTS}, and is {most}"
+        violations.check(1 <= most <= _MAX_PRODUCTS, "diversity.max_products", rule)
+        diversity = Diversity(request.diversity.key, most)
     violations.optional_number(request, "min_revision", low=0, high=2**63 - 1, default=0)
     return MatchOptions(
         wanted=read_filter(request.filter, "filter", violations),
         max_products=int(max_products),
         min_confidence=min_confidence,
         thresholds=Thresholds(match=match, similar=similar),
+        diversity=diversity,
     )
 
 

@@ -48,7 +48,29 @@ class Within:
     high: float | None
 
 
-Condition = AnyOf | Within
+@dataclass(frozen=True)
+class Contains:
+    """A text that stands in a field's."""
+
+    field: str
+    text: str
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Groups of conditions of which at least one holds whole."""
+
+    groups: tuple[tuple["Condition", ...], ...]
+
+
+@dataclass(frozen=True)
+class NoneOf:
+    """Groups of conditions of which none holds whole."""
+
+    groups: tuple[tuple["Condition", ...], ...]
+
+
+Condition = AnyOf | Within | Contains | OneOf | NoneOf
 
 # Holds of one image of each product: counts and lists products without doubles.
 FIRST_IMAGES = AnyOf(ORDINAL, (0,))
@@ -65,6 +87,10 @@ class ProductFilter:
     max_price: float | None = None
     availabilities: tuple[int, ...] = ()
     attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    attribute_texts: tuple[tuple[str, str], ...] = ()
+    any_of: tuple["ProductFilter", ...] = ()
+    all_of: tuple["ProductFilter", ...] = ()
+    none_of: tuple["ProductFilter", ...] = ()
 
     def matches(self, product: Product) -> bool:
         """Tell whether a product is wanted."""
@@ -75,6 +101,10 @@ class ProductFilter:
             and (not self.availabilities or product.availability in self.availabilities)
             and self._price_matches(product)
             and all(attributes.get(key) in values for key, values in self.attributes)
+            and all(text in attributes.get(key, "") for key, text in self.attribute_texts)
+            and (not self.any_of or any(part.matches(product) for part in self.any_of))
+            and all(part.matches(product) for part in self.all_of)
+            and not any(part.matches(product) for part in self.none_of)
         )
 
     def _price_matches(self, product: Product) -> bool:
@@ -102,6 +132,13 @@ class ProductFilter:
         if self.availabilities:
             found.append(AnyOf(AVAILABILITY, self.availabilities))
         found.extend(AnyOf(attribute_field(key), values) for key, values in self.attributes)
+        found.extend(Contains(attribute_field(key), text) for key, text in self.attribute_texts)
+        for part in self.all_of:
+            found.extend(part.conditions())
+        if self.any_of:
+            found.append(OneOf(tuple(part.conditions() for part in self.any_of)))
+        if self.none_of:
+            found.append(NoneOf(tuple(part.conditions() for part in self.none_of)))
         return tuple(found)
 
     def canonical(self) -> str:
@@ -115,5 +152,7 @@ class ProductFilter:
                 self.max_price,
                 sorted(set(self.availabilities)),
                 sorted((key, sorted(set(values))) for key, values in self.attributes),
+                sorted(set(self.attribute_texts)),
+                *(sorted({part.canonical() for part in parts}) for parts in (self.any_of, self.all_of, self.none_of)),
             )
         )

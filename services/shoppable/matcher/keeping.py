@@ -2,10 +2,11 @@
 
 import bisect
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from shoppable.matcher.catalogs import CatalogRecord
+from shoppable.matcher.duplicates import DuplicateFinder, Likeness
 from shoppable.matcher.filters import ProductFilter
 from shoppable.matcher.locks import CatalogLocks
 from shoppable.matcher.names import catalog_name, product_name
@@ -123,6 +124,13 @@ class CatalogKeeper:
             start += chunk
         page = found[:limit]
         return Page(page, last_id=page[-1].product_id if len(found) > limit else "")
+
+    def duplicates(
+        self, record: CatalogRecord, wanted: ProductFilter, *, min_similarity: float, differing_in: str
+    ) -> AsyncIterator[Likeness]:
+        """Yield pictures of different products that are nearly the same; see DuplicateFinder."""
+        finder = DuplicateFinder(self._index, record.catalog_id, wanted.conditions())
+        return finder.find(min_similarity=min_similarity, differing_in=differing_in)
 
     async def delete_product(self, catalog_id: str, product_id: str) -> int:
         """Delete a product; return the catalogue's revision without it.

@@ -3,7 +3,7 @@
 from typing import Any
 
 from shoppable.matcher.catalogs import require_embedder
-from shoppable.matcher.convert import check_attributes
+from shoppable.matcher.convert_filters import check_attributes, check_key
 from shoppable.matcher.convert_match import check_queries, opted_out, outcome_to_message, read_options, read_queries
 from shoppable.matcher.keeping import CatalogKeeper
 from shoppable.matcher.lookups import named_catalog
@@ -41,6 +41,8 @@ class ProductMatcherServicer(product_matcher_pb2_grpc.ProductMatcherServiceServi
         well_formed = check_queries(request, violations, max_queries=self._max_queries)
         record = await named_catalog(self._keeper, request.catalog, "catalog", violations)
         check_attributes(options.wanted, record.attribute_keys, "filter", violations)
+        if options.diversity:
+            check_key(options.diversity.key, record.attribute_keys, "diversity.key", violations)
         queries = []
         if well_formed:  # no more is decoded than may be sent
             queries = await read_queries(request, violations, self._pictures, record.embedder)

@@ -1,6 +1,7 @@
 """Matching: embed the views of each thing, compare them with the catalogue, order its products, say how sure it is."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -22,9 +23,29 @@ from shoppable.runtime.errors import FailedPreconditionError, ServiceError
 _log = structlog.get_logger(__name__)
 # The second round can turn the order of the first: more products than asked for are looked at, at least so many.
 _MIN_CANDIDATES = 32
+_LOOKED_AT_TO_THIN = 4
 _REVISION_POLL_S = 0.05
 # Left of the deadline for the answer that the revision was not reached.
 _ANSWER_S = 0.1
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """How many products of a list may say the same of themselves."""
+
+    key: str
+    most: int
+
+    def thin(self, matches: Sequence["Match"]) -> list["Match"]:
+        """Return the matches without those that say what enough before them have said."""
+        counts: Counter[str] = Counter()
+        kept = []
+        for match in matches:
+            value = match.product.said_of(self.key)
+            counts[value] += 1
+            if not value or counts[value] <= self.most:
+                kept.append(match)
+        return kept
 
 
 @dataclass(frozen=True)
@@ -35,6 +56,12 @@ class MatchOptions:
     max_products: int = 5
     min_confidence: float = 0.0
     thresholds: Thresholds = field(default_factory=Thresholds)
+    diversity: Diversity | None = None
+
+    @property
+    def looked_at(self) -> int:
+        """Products to look at: more than are wanted where some of them will be left out."""
+        return self.max_products * (_LOOKED_AT_TO_THIN if self.diversity else 1)
 
 
 @dataclass(frozen=True)
@@ -139,9 +166,9 @@ class Matcher:
         where = options.wanted.conditions()
         looks = [Look(embedding, colour) for embedding, colour in zip(embeddings, colours, strict=True)]
         views = await Comparer(self._index, record, fit.centring).compare(
-            looks, where=where, enough=max(options.max_products + 1, _MIN_CANDIDATES)
+            looks, where=where, enough=max(options.looked_at + 1, _MIN_CANDIDATES)
         )
-        ranked = rank(views, category_hint=query.category_hint)[: options.max_products]
+        ranked = rank(views, category_hint=query.category_hint)[: options.looked_at]
         sure = fit.calibration.confidences(
             [(candidate.score, candidate.margin) for candidate in ranked],
             with_colour=all(colour is not None for colour in colours),
@@ -154,6 +181,8 @@ class Matcher:
             for candidate, sure in kept
             if candidate.product_id in products  # else it was deleted a moment ago
         ]
+        if options.diversity:
+            matches = options.diversity.thin(matches)[: options.max_products]
         return ThingResult(
             matches=matches,
             decision=matches[0].decision if matches else Decision.NO_MATCH,

@@ -75,6 +75,15 @@ class ImageHit:
 
 
 @dataclass(frozen=True)
+class IndexedImage:
+    """A reference image as the index holds it."""
+
+    product_id: str
+    image_id: str
+    vectors: ImageVectors
+
+
+@dataclass(frozen=True)
 class Counts:
     """How much a catalogue holds."""
 
@@ -170,6 +179,15 @@ class VectorIndex(Protocol):
 
     async def some_vectors(self, catalog_id: str, limit: int) -> list[ImageVectors]:
         """Return the vectors of at most so many images, as if drawn by lot: in the order of their points' ids."""
+
+    async def images_after(
+        self, catalog_id: str, after: str, limit: int, where: Sequence[Condition] = ()
+    ) -> tuple[list[IndexedImage], str]:
+        """Return at most so many images that fulfil the conditions, in the order of their points.
+
+        `after` is "" at first, and then what the last answer gave beside the images; "" there is the end. An image that
+        is there all the time comes once, whatever is written meanwhile.
+        """
 
     async def search(
         self, catalog_id: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 # Changes when what counts as "the same product" changes: every stored product is then written again when next sent.
 _HASH_VERSION = 1
 
+BRAND = "brand"  # where an attribute's key could stand as well
+
 
 @dataclass(frozen=True)
 class Price:
@@ -50,6 +52,10 @@ class Product:
     created: datetime | None = None
     updated: datetime | None = None
     revision: int = 0
+
+    def said_of(self, key: str) -> str:
+        """Return its brand, if the key is "brand", or an attribute; empty if it does not say."""
+        return self.brand if key == BRAND else (self.attributes or {}).get(key, "")
 
     def content_hash(self) -> str:
         """Return a digest of all that its seller says of it, pictures included: equal if nothing changed."""

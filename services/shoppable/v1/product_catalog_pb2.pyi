@@ -361,8 +361,39 @@ class AttributeFilter(_message.Message):
 Global___AttributeFilter: _TypeAlias = AttributeFilter  # noqa: Y015
 
 @_typing.final
+class AttributeTextFilter(_message.Message):
+    """A text that an attribute must contain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    CONTAINS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The attribute's key; one that the catalogue's products carry."""
+    contains: _builtins.str
+    """1..200 characters, which must stand in the value just so, capital and small letters told apart. No index helps to
+    find them: beside other parts that leave few products it costs little, alone it reads every product.
+    """
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        contains: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contains", b"contains", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttributeTextFilter: _TypeAlias = AttributeTextFilter  # noqa: Y015
+
+@_typing.final
 class ProductFilter(_message.Message):
-    """Which products are wanted: all parts that are set must hold."""
+    """Which products are wanted: all parts that are set must hold.
+
+    Filters within filters: at most 4 levels, and 64 filters in all; each must have a part that is set.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -371,6 +402,10 @@ class ProductFilter(_message.Message):
     PRICE_FIELD_NUMBER: _builtins.int
     AVAILABILITIES_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    ATTRIBUTE_TEXTS_FIELD_NUMBER: _builtins.int
+    ANY_OF_FIELD_NUMBER: _builtins.int
+    ALL_OF_FIELD_NUMBER: _builtins.int
+    NONE_OF_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Any of these categories."""
@@ -391,6 +426,22 @@ class ProductFilter(_message.Message):
     def attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttributeFilter]:
         """Each of these attributes. A key that no product of the catalogue has carried is INVALID_ARGUMENT."""
 
+    @_builtins.property
+    def attribute_texts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttributeTextFilter]:
+        """Each of these texts, in attributes; keys as above."""
+
+    @_builtins.property
+    def any_of(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProductFilter]:
+        """At least one of these filters; default no such demand."""
+
+    @_builtins.property
+    def all_of(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProductFilter]:
+        """Each of these filters."""
+
+    @_builtins.property
+    def none_of(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProductFilter]:
+        """None of these filters."""
+
     def __init__(
         self,
         *,
@@ -399,10 +450,14 @@ class ProductFilter(_message.Message):
         price: Global___PriceRange | None = ...,
         availabilities: _abc.Iterable[Global___Availability.ValueType] | None = ...,
         attributes: _abc.Iterable[Global___AttributeFilter] | None = ...,
+        attribute_texts: _abc.Iterable[Global___AttributeTextFilter] | None = ...,
+        any_of: _abc.Iterable[Global___ProductFilter] | None = ...,
+        all_of: _abc.Iterable[Global___ProductFilter] | None = ...,
+        none_of: _abc.Iterable[Global___ProductFilter] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "availabilities", b"availabilities", "brands", b"brands", "categories", b"categories", "price", b"price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "attribute_texts", b"attribute_texts", "attributes", b"attributes", "availabilities", b"availabilities", "brands", b"brands", "categories", b"categories", "none_of", b"none_of", "price", b"price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1180,3 +1235,107 @@ class CalibrateCatalogResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
 Global___CalibrateCatalogResponse: _TypeAlias = CalibrateCatalogResponse  # noqa: Y015
+
+@_typing.final
+class FindDuplicatesRequest(_message.Message):
+    """Asks for pictures of different products that are nearly the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
+    DIFFERING_IN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """The catalogue's name."""
+    min_similarity: _builtins.float
+    """Lowest likeness of two pictures, 0.5..1: the cosine of their embeddings. Default 0.92. Their colours
+    must be the same as well, whatever is asked for here.
+    """
+    differing_in: _builtins.str
+    """How two products must differ to be told: in this attribute, such as `seller`, a key that the catalogue's products
+    carry; or in `brand`, if it is "brand". Products that do not say it differ from none. Default: any two products.
+    """
+    @_builtins.property
+    def filter(self) -> Global___ProductFilter:
+        """Which products to look at, on both sides; default all."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        min_similarity: _builtins.float | None = ...,
+        differing_in: _builtins.str = ...,
+        filter: Global___ProductFilter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "filter", b"filter", "min_similarity", b"min_similarity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "differing_in", b"differing_in", "filter", b"filter", "min_similarity", b"min_similarity", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
+    _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_similarity) -> _WhichOneofReturnType__min_similarity | None: ...
+
+Global___FindDuplicatesRequest: _TypeAlias = FindDuplicatesRequest  # noqa: Y015
+
+@_typing.final
+class ProductImage(_message.Message):
+    """A picture of a product, and whose it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    """Which of its images."""
+    @_builtins.property
+    def product(self) -> Global___Product:
+        """The product, as stored."""
+
+    def __init__(
+        self,
+        *,
+        product: Global___Product | None = ...,
+        image_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id", "product", b"product"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProductImage: _TypeAlias = ProductImage  # noqa: Y015
+
+@_typing.final
+class FindDuplicatesResponse(_message.Message):
+    """Two pictures that are nearly the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    similarity: _builtins.float
+    """Their likeness: the cosine of their embeddings."""
+    @_builtins.property
+    def first(self) -> Global___ProductImage:
+        """The one whose product's id comes first."""
+
+    @_builtins.property
+    def second(self) -> Global___ProductImage:
+        """The other."""
+
+    def __init__(
+        self,
+        *,
+        first: Global___ProductImage | None = ...,
+        second: Global___ProductImage | None = ...,
+        similarity: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "second", b"second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "second", b"second", "similarity", b"similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindDuplicatesResponse: _TypeAlias = FindDuplicatesResponse  # noqa: Y015

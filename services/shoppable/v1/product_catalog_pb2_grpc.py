@@ -86,6 +86,11 @@ class ProductCatalogServiceStub:
                 request_serializer=shoppable_dot_v1_dot_product__catalog__pb2.CalibrateCatalogRequest.SerializeToString,
                 response_deserializer=shoppable_dot_v1_dot_product__catalog__pb2.CalibrateCatalogResponse.FromString,
                 _registered_method=True)
+        self.FindDuplicates = channel.unary_stream(
+                '/shoppable.v1.ProductCatalogService/FindDuplicates',
+                request_serializer=shoppable_dot_v1_dot_product__catalog__pb2.FindDuplicatesRequest.SerializeToString,
+                response_deserializer=shoppable_dot_v1_dot_product__catalog__pb2.FindDuplicatesResponse.FromString,
+                _registered_method=True)
 
 
 class ProductCatalogServiceServicer:
@@ -173,6 +178,15 @@ class ProductCatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindDuplicates(self, request, context):
+        """Finds pictures of different products that are nearly the same, such as copied pictures of counterfeit goods. Each
+        image is compared with its nearest neighbours only; pairs are sent as they are found, each pair of products once
+        for each pair of their images. A catalogue that changes meanwhile is read as it changes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProductCatalogServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -220,6 +234,11 @@ def add_ProductCatalogServiceServicer_to_server(servicer, server):
                     servicer.CalibrateCatalog,
                     request_deserializer=shoppable_dot_v1_dot_product__catalog__pb2.CalibrateCatalogRequest.FromString,
                     response_serializer=shoppable_dot_v1_dot_product__catalog__pb2.CalibrateCatalogResponse.SerializeToString,
+            ),
+            'FindDuplicates': grpc.unary_stream_rpc_method_handler(
+                    servicer.FindDuplicates,
+                    request_deserializer=shoppable_dot_v1_dot_product__catalog__pb2.FindDuplicatesRequest.FromString,
+                    response_serializer=shoppable_dot_v1_dot_product__catalog__pb2.FindDuplicatesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -472,6 +491,33 @@ class ProductCatalogService:
             '/shoppable.v1.ProductCatalogService/CalibrateCatalog',
             shoppable_dot_v1_dot_product__catalog__pb2.CalibrateCatalogRequest.SerializeToString,
             shoppable_dot_v1_dot_product__catalog__pb2.CalibrateCatalogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindDuplicates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/shoppable.v1.ProductCatalogService/FindDuplicates',
+            shoppable_dot_v1_dot_product__catalog__pb2.FindDuplicatesRequest.SerializeToString,
+            shoppable_dot_v1_dot_product__catalog__pb2.FindDuplicatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -77,6 +77,11 @@ class ProductCatalogServiceStub:
     FAILED_PRECONDITION (another embedder, reason EMBEDDER_MISMATCH; no products, reason CATALOG_EMPTY; a catalogue that
     was made before it could be calibrated, reason CATALOG_TOO_OLD).
     """
+    FindDuplicates: _grpc.UnaryStreamMultiCallable[_product_catalog_pb2.FindDuplicatesRequest, _product_catalog_pb2.FindDuplicatesResponse]
+    """Finds pictures of different products that are nearly the same, such as copied pictures of counterfeit goods. Each
+    image is compared with its nearest neighbours only; pairs are sent as they are found, each pair of products once
+    for each pair of their images. A catalogue that changes meanwhile is read as it changes.
+    """
 
 @_typing.type_check_only
 class ProductCatalogServiceAsyncStub(ProductCatalogServiceStub):
@@ -121,6 +126,11 @@ class ProductCatalogServiceAsyncStub(ProductCatalogServiceStub):
     Errors: INVALID_ARGUMENT (no things or too many, an unreadable picture, a product that the catalogue does not have),
     FAILED_PRECONDITION (another embedder, reason EMBEDDER_MISMATCH; no products, reason CATALOG_EMPTY; a catalogue that
     was made before it could be calibrated, reason CATALOG_TOO_OLD).
+    """
+    FindDuplicates: _aio.UnaryStreamMultiCallable[_product_catalog_pb2.FindDuplicatesRequest, _product_catalog_pb2.FindDuplicatesResponse]  # type: ignore[assignment]
+    """Finds pictures of different products that are nearly the same, such as copied pictures of counterfeit goods. Each
+    image is compared with its nearest neighbours only; pairs are sent as they are found, each pair of products once
+    for each pair of their images. A catalogue that changes meanwhile is read as it changes.
     """
 
 class ProductCatalogServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -217,6 +227,17 @@ class ProductCatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (no things or too many, an unreadable picture, a product that the catalogue does not have),
         FAILED_PRECONDITION (another embedder, reason EMBEDDER_MISMATCH; no products, reason CATALOG_EMPTY; a catalogue that
         was made before it could be calibrated, reason CATALOG_TOO_OLD).
+        """
+
+    @_abc_1.abstractmethod
+    def FindDuplicates(
+        self,
+        request: _product_catalog_pb2.FindDuplicatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_product_catalog_pb2.FindDuplicatesResponse], _abc.AsyncIterator[_product_catalog_pb2.FindDuplicatesResponse]]:
+        """Finds pictures of different products that are nearly the same, such as copied pictures of counterfeit goods. Each
+        image is compared with its nearest neighbours only; pairs are sent as they are found, each pair of products once
+        for each pair of their images. A catalogue that changes meanwhile is read as it changes.
         """
 
 def add_ProductCatalogServiceServicer_to_server(servicer: ProductCatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -151,6 +151,39 @@ class MatchQuery(_message.Message):
 Global___MatchQuery: _TypeAlias = MatchQuery  # noqa: Y015
 
 @_typing.final
+class MatchDiversity(_message.Message):
+    """How many products of a list may have the same seller, brand or whatever else tells them apart. The surest stay, with
+    the confidences that they have without a limit; a thing's decision is its first product's, as ever. The list may be
+    shorter than asked for, since no more than four times as many products are looked at.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    MAX_PRODUCTS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """"brand", or the key of an attribute that the catalogue's products carry, such as `seller`. Products that do not say
+    it are not limited.
+    """
+    max_products: _builtins.int
+    """Most products with the same value, 1..100; default 1."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        max_products: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_products", b"_max_products", "max_products", b"max_products"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_products", b"_max_products", "key", b"key", "max_products", b"max_products"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_products: _TypeAlias = _typing.Literal["max_products"]  # noqa: Y015
+    _WhichOneofArgType__max_products: _TypeAlias = _typing.Literal["_max_products", b"_max_products"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_products) -> _WhichOneofReturnType__max_products | None: ...
+
+Global___MatchDiversity: _TypeAlias = MatchDiversity  # noqa: Y015
+
+@_typing.final
 class MatchProductsRequest(_message.Message):
     """Things, and which products are wanted."""
 
@@ -166,6 +199,7 @@ class MatchProductsRequest(_message.Message):
     MIN_REVISION_FIELD_NUMBER: _builtins.int
     INCLUDE_EMBEDDINGS_FIELD_NUMBER: _builtins.int
     OFFERS_OPT_OUT_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
     """The catalogue's name, `catalogs/{catalog}`."""
     max_products: _builtins.int
@@ -194,6 +228,10 @@ class MatchProductsRequest(_message.Message):
     def filter(self) -> _product_catalog_pb2.ProductFilter:
         """Which products may be found; default all."""
 
+    @_builtins.property
+    def diversity(self) -> Global___MatchDiversity:
+        """So that one seller does not fill the list; default no limit."""
+
     def __init__(
         self,
         *,
@@ -207,10 +245,11 @@ class MatchProductsRequest(_message.Message):
         min_revision: _builtins.int | None = ...,
         include_embeddings: _builtins.bool = ...,
         offers_opt_out: _builtins.bool = ...,
+        diversity: Global___MatchDiversity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence", "_max_products", b"_max_products", "_min_confidence", b"_min_confidence", "_min_revision", b"_min_revision", "_similar_confidence", b"_similar_confidence", "filter", b"filter", "match_confidence", b"match_confidence", "max_products", b"max_products", "min_confidence", b"min_confidence", "min_revision", b"min_revision", "similar_confidence", b"similar_confidence"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence", "_max_products", b"_max_products", "_min_confidence", b"_min_confidence", "_min_revision", b"_min_revision", "_similar_confidence", b"_similar_confidence", "diversity", b"diversity", "filter", b"filter", "match_confidence", b"match_confidence", "max_products", b"max_products", "min_confidence", b"min_confidence", "min_revision", b"min_revision", "similar_confidence", b"similar_confidence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence", "_max_products", b"_max_products", "_min_confidence", b"_min_confidence", "_min_revision", b"_min_revision", "_similar_confidence", b"_similar_confidence", "catalog", b"catalog", "filter", b"filter", "include_embeddings", b"include_embeddings", "match_confidence", b"match_confidence", "max_products", b"max_products", "min_confidence", b"min_confidence", "min_revision", b"min_revision", "offers_opt_out", b"offers_opt_out", "queries", b"queries", "similar_confidence", b"similar_confidence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence", "_max_products", b"_max_products", "_min_confidence", b"_min_confidence", "_min_revision", b"_min_revision", "_similar_confidence", b"_similar_confidence", "catalog", b"catalog", "diversity", b"diversity", "filter", b"filter", "include_embeddings", b"include_embeddings", "match_confidence", b"match_confidence", "max_products", b"max_products", "min_confidence", b"min_confidence", "min_revision", b"min_revision", "offers_opt_out", b"offers_opt_out", "queries", b"queries", "similar_confidence", b"similar_confidence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__match_confidence: _TypeAlias = _typing.Literal["match_confidence"]  # noqa: Y015
     _WhichOneofArgType__match_confidence: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence"]  # noqa: Y015

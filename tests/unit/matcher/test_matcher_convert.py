@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from shoppable.matcher.adapters.payload import hit_of, payload_of, product_of, stored_image_of
 from shoppable.matcher.catalogs import CatalogRecord, ModelIdentity, require_embedder
-from shoppable.matcher.convert import catalog_to_message, product_from_message, product_to_message, read_filter
+from shoppable.matcher.convert import catalog_to_message, product_from_message, product_to_message
+from shoppable.matcher.convert_filters import check_attributes, read_filter
 from shoppable.matcher.filters import ProductFilter
 from shoppable.matcher.ports import Counts, ImagePoint, ProductChange
 from shoppable.matcher.products import Price, Product, ReferenceImage
@@ -131,3 +132,50 @@ def test_a_price_of_another_currency_than_its_range_is_refused() -> None:
         "filter.price.max.units",
         "filter.price.max.nanos",
     ]
+
+
+def test_filters_within_filters_are_read_at_every_level() -> None:
+    message = pb.ProductFilter(
+        any_of=[pb.ProductFilter(brands=["a"]), pb.ProductFilter(none_of=[pb.ProductFilter(categories=["c"])])],
+        attribute_texts=[pb.AttributeTextFilter(key="color", contains="te")],
+    )
+    violations = Violations()
+    assert read_filter(message, "filter", violations) == ProductFilter(
+        attribute_texts=(("color", "te"),),
+        any_of=(ProductFilter(brands=("a",)), ProductFilter(none_of=(ProductFilter(categories=("c",)),))),
+    )
+    violations.raise_if_any()
+
+
+def test_all_that_is_wrong_with_a_composed_filter_is_told() -> None:
+    message = pb.ProductFilter(
+        all_of=[pb.ProductFilter(), pb.ProductFilter(attribute_texts=[pb.AttributeTextFilter(key="size")])],
+        none_of=[pb.ProductFilter(attributes=[pb.AttributeFilter(key="color", values=["x"])])],
+    )
+    violations = Violations()
+    wanted = read_filter(message, "filter", violations)
+    check_attributes(wanted, ["size"], "filter", violations)
+    with pytest.raises(InvalidRequestError) as caught:
+        violations.raise_if_any()
+    assert [one.field for one in caught.value.violations] == [
+        "filter.all_of[0]",
+        "filter.all_of[1].attribute_texts[0].contains",
+        "filter.none_of[0].attributes[0].key",
+    ]
+
+
+@pytest.mark.parametrize("shape", ["deep", "wide", "bushy"])
+def test_filters_beyond_reason_are_refused_at_once(shape: str) -> None:
+    message = pb.ProductFilter(brands=["a"])
+    if shape == "deep":
+        for _ in range(60):
+            message = pb.ProductFilter(any_of=[message])
+    elif shape == "wide":
+        message = pb.ProductFilter(any_of=[message] * 5000)
+    else:
+        for _ in range(3):
+            message = pb.ProductFilter(any_of=[message] * 8)
+    violations = Violations()
+    assert read_filter(message, "filter", violations) == ProductFilter()
+    with pytest.raises(InvalidRequestError, match="64 filters in 4 levels"):
+        violations.raise_if_any()

@@ -32,7 +32,7 @@ products = st.fixed_dictionaries(
 )
 some = st.lists(texts, max_size=2).map(tuple)
 bounds = st.none() | prices.map(lambda price: price.amount)
-filters = st.builds(
+flat_filters = st.builds(
     ProductFilter,
     categories=some,
     brands=some,
@@ -43,7 +43,18 @@ filters = st.builds(
     attributes=st.lists(
         st.tuples(st.sampled_from(KEYS), st.lists(texts, min_size=1, max_size=3).map(tuple)), max_size=2
     ).map(tuple),
+    attribute_texts=st.lists(
+        st.tuples(st.sampled_from(KEYS), st.sampled_from(("a", "A", "b", "b c", " ", "ü", "ru"))), max_size=1
+    ).map(tuple),
 )
+
+
+def _composed(inner: st.SearchStrategy[ProductFilter]) -> st.SearchStrategy[ProductFilter]:
+    parts = st.lists(inner, max_size=2).map(tuple)
+    return st.builds(ProductFilter, categories=some, any_of=parts, all_of=parts, none_of=parts)
+
+
+filters = flat_filters | st.recursive(flat_filters, _composed, max_leaves=6)
 
 
 class Shop:
@@ -119,5 +130,9 @@ def test_canonical_text_does_not_depend_on_order(wanted: ProductFilter) -> None:
         wanted.max_price,
         wanted.availabilities[::-1],
         wanted.attributes[::-1],
+        wanted.attribute_texts[::-1],
+        wanted.any_of[::-1],
+        wanted.all_of[::-1],
+        wanted.none_of[::-1],
     )
     assert turned.canonical() == wanted.canonical()

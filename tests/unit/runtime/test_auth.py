@@ -127,6 +127,7 @@ PATHS = {
     "ProductCatalogService/ListProducts": ("parent",),
     "ProductCatalogService/DeleteProduct": ("name",),
     "ProductCatalogService/CalibrateCatalog": ("config.catalog",),
+    "ProductCatalogService/FindDuplicates": ("parent",),
 }
 FILES = (frame_decoder_pb2, object_detector_pb2, orchestrator_pb2, product_catalog_pb2, product_matcher_pb2)
 

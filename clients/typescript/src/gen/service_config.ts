@@ -191,6 +191,10 @@ export const serviceConfig = {
         {
           "service": "shoppable.v1.ProductCatalogService",
           "method": "CalibrateCatalog"
+        },
+        {
+          "service": "shoppable.v1.ProductCatalogService",
+          "method": "FindDuplicates"
         }
       ],
       "timeout": "86400s"

@@ -110,6 +110,7 @@ SHOPPABLE_PEER_API_KEY_FILE: /etc/shoppable/service-key/service.key
 {{- range $name := list "decoder" "detector" "matcher" }}
 SHOPPABLE_ORCHESTRATOR_{{ upper $name }}_ENDPOINT: {{ include "shoppable.endpoint" (dict "root" $.root "service" $name "port" (index $values.services $name).port) }}
 {{- end }}
+SHOPPABLE_ORCHESTRATOR_TRITON_ENDPOINT: {{ include "shoppable.endpoint" (dict "root" $.root "service" "triton" "port" 8001) }}
 {{- else if eq .service "detector" }}
 SHOPPABLE_DETECTOR_TRITON_ENDPOINT: {{ include "shoppable.endpoint" (dict "root" $.root "service" "triton" "port" 8001) }}
 {{- else if eq .service "matcher" }}

@@ -85,6 +85,14 @@ class CatalogClient:
                 return
             request.page_token = page.next_page_token
 
+    def find_duplicates(
+        self, request: pb.FindDuplicatesRequest, *, timeout_s: float | None = None
+    ) -> Iterator[pb.FindDuplicatesResponse]:
+        """Yield pictures of different products that are nearly the same, as they are found."""
+        with translated():
+            for found in self._stub.FindDuplicates(request, timeout=timeout_s):
+                yield found
+
     def delete_product(self, name: str, *, timeout_s: float | None = None) -> int:
         """Delete a product and return the catalogue's revision without it."""
         with translated():

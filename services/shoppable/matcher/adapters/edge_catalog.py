@@ -16,9 +16,28 @@ from shoppable.matcher import colour
 from shoppable.matcher.adapters import payload
 from shoppable.matcher.adapters.edge_folder import read_json, sync_folder, write_json
 from shoppable.matcher.catalogs import CatalogRecord
-from shoppable.matcher.filters import FIRST_IMAGES, PRODUCT, AnyOf, Condition, attribute_field
+from shoppable.matcher.filters import (
+    FIRST_IMAGES,
+    PRODUCT,
+    AnyOf,
+    Condition,
+    Contains,
+    NoneOf,
+    OneOf,
+    Within,
+    attribute_field,
+)
 from shoppable.matcher.names import point_id
-from shoppable.matcher.ports import Counts, Floats, ImageHit, ImageVectors, ProductChange, Space, StoredImage
+from shoppable.matcher.ports import (
+    Counts,
+    Floats,
+    ImageHit,
+    ImageVectors,
+    IndexedImage,
+    ProductChange,
+    Space,
+    StoredImage,
+)
 from shoppable.matcher.products import Product
 
 _RECORD, _SHARD = "catalog.json", "shard"
@@ -169,6 +188,19 @@ class EdgeCatalog:
         request = edge.ScrollRequest(limit=limit, with_payload=False, with_vector=True)
         return [payload.vectors_of(record.vector) for record in self._shard.scroll(request)[0]]
 
+    def images_after(self, after: str, limit: int, where: Sequence[Condition]) -> tuple[list[IndexedImage], str]:
+        """Return images in the order of their points; see VectorIndex."""
+        request = edge.ScrollRequest(
+            offset=after or None,
+            limit=limit,
+            filter=_filter(where),
+            with_payload=list(payload.IMAGE_FIELDS),
+            with_vector=True,
+        )
+        records, following = self._shard.scroll(request)
+        found = [payload.indexed_image_of(record.payload, record.vector) for record in records]
+        return found, str(following or "")
+
     def search(
         self, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int
     ) -> list[list[ImageHit]]:
@@ -204,9 +236,18 @@ def _filter(where: Sequence[Condition]) -> edge.Filter | None:
 
 
 def _conditions(where: Sequence[Condition]) -> list[Any]:
-    return [
-        edge.FieldCondition(condition.field, match=edge.MatchAny(condition.listed()))
-        if isinstance(condition, AnyOf)
-        else edge.FieldCondition(condition.field, range=edge.RangeFloat(gte=condition.low, lte=condition.high))
-        for condition in where
-    ]
+    return [_condition(condition) for condition in where]
+
+
+def _condition(condition: Condition) -> Any:
+    match condition:
+        case AnyOf():
+            return edge.FieldCondition(condition.field, match=edge.MatchAny(condition.listed()))
+        case Within():
+            return edge.FieldCondition(condition.field, range=edge.RangeFloat(gte=condition.low, lte=condition.high))
+        case Contains():
+            return edge.FieldCondition(condition.field, match=edge.MatchSubstring(condition.text))
+        case OneOf():
+            return edge.Filter(should=[edge.Filter(must=_conditions(group)) for group in condition.groups])
+        case NoneOf():
+            return edge.Filter(must_not=[edge.Filter(must=_conditions(group)) for group in condition.groups])

@@ -11,7 +11,7 @@ import numpy as np
 
 from shoppable.matcher import filters
 from shoppable.matcher.convert import product_from_message, product_to_message
-from shoppable.matcher.ports import ImageHit, ImagePoint, ImageVectors, ProductChange, Space, StoredImage
+from shoppable.matcher.ports import ImageHit, ImagePoint, ImageVectors, IndexedImage, ProductChange, Space, StoredImage
 from shoppable.matcher.products import Product
 from shoppable.v1 import product_catalog_pb2
 
@@ -22,6 +22,7 @@ INTEGERS = (filters.AVAILABILITY, filters.ORDINAL)
 
 IMAGE, _URI, DIGEST, CONTENT_HASH, MESSAGE = "image", "image_uri", "digest", "content_hash", "message"
 HIT_FIELDS = (filters.PRODUCT, filters.CATEGORY, IMAGE, _URI)
+IMAGE_FIELDS = (filters.PRODUCT, IMAGE)
 STORED_FIELDS = (filters.PRODUCT, IMAGE, DIGEST, CONTENT_HASH, MESSAGE)
 PRODUCT_FIELDS = (filters.PRODUCT, MESSAGE)
 
@@ -64,6 +65,12 @@ def hit_of(payload: Mapping[str, Any] | None, similarity: float) -> ImageHit:
 def vectors_of(vectors: Any) -> ImageVectors:
     """Return a point's two vectors."""
     return ImageVectors(*(np.asarray(vectors[space.value], np.float32) for space in (Space.EMBEDDING, Space.COLOUR)))
+
+
+def indexed_image_of(payload: Mapping[str, Any] | None, vectors: Any) -> IndexedImage:
+    """Return an image as the index holds it, from `IMAGE_FIELDS` and its vectors."""
+    payload = payload or {}
+    return IndexedImage(payload[filters.PRODUCT], payload[IMAGE], vectors_of(vectors))
 
 
 def stored_image_of(payload: Mapping[str, Any] | None) -> StoredImage:

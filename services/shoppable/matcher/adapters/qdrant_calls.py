@@ -12,7 +12,7 @@ from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from shoppable.matcher.filters import AnyOf, Condition
+from shoppable.matcher.filters import AnyOf, Condition, Contains, NoneOf, OneOf, Within
 from shoppable.runtime import metrics
 from shoppable.runtime.call import remaining_s
 from shoppable.runtime.errors import (
@@ -119,16 +119,25 @@ class QdrantCalls:
 
 def conditions(where: Sequence[Condition]) -> models.Filter | None:
     """Return conditions as Qdrant's."""
-    if not where:
-        return None
-    return models.Filter(
-        must=[
-            models.FieldCondition(key=condition.field, match=models.MatchAny(any=condition.listed()))
-            if isinstance(condition, AnyOf)
-            else models.FieldCondition(key=condition.field, range=models.Range(gte=condition.low, lte=condition.high))
-            for condition in where
-        ]
-    )
+    return models.Filter(must=[_condition(condition) for condition in where]) if where else None
+
+
+def _condition(condition: Condition) -> models.Condition:
+    match condition:
+        case AnyOf():
+            return models.FieldCondition(key=condition.field, match=models.MatchAny(any=condition.listed()))
+        case Within():
+            return models.FieldCondition(key=condition.field, range=models.Range(gte=condition.low, lte=condition.high))
+        case Contains():
+            return models.FieldCondition(key=condition.field, match=models.MatchSubstring(substring=condition.text))
+        case OneOf():
+            return models.Filter(should=_groups(condition.groups))
+        case NoneOf():
+            return models.Filter(must_not=_groups(condition.groups))
+
+
+def _groups(groups: Sequence[Sequence[Condition]]) -> list[models.Condition]:
+    return [models.Filter(must=[_condition(condition) for condition in group]) for group in groups]
 
 
 def translate(operation: str, error: Exception) -> ServiceError:

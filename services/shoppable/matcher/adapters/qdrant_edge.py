@@ -27,6 +27,7 @@ from shoppable.matcher.ports import (
     Floats,
     ImageHit,
     ImageVectors,
+    IndexedImage,
     ProductChange,
     Space,
     StoredImage,
@@ -175,6 +176,12 @@ class QdrantEdgeIndex:
     async def some_vectors(self, catalog_id: str, limit: int) -> list[ImageVectors]:
         """Return the vectors of at most so many images."""
         return await self._on(catalog_id, "some_vectors", lambda catalog: catalog.some_vectors(limit))
+
+    async def images_after(
+        self, catalog_id: str, after: str, limit: int, where: Sequence[Condition] = ()
+    ) -> tuple[list[IndexedImage], str]:
+        """Return images in the order of their points; see VectorIndex."""
+        return await self._on(catalog_id, "images_after", lambda catalog: catalog.images_after(after, limit, where))
 
     async def search(
         self, catalog_id: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int

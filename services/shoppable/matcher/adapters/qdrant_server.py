@@ -25,6 +25,7 @@ from shoppable.matcher.ports import (
     Floats,
     ImageHit,
     ImageVectors,
+    IndexedImage,
     ProductChange,
     Space,
     StoredImage,
@@ -182,6 +183,24 @@ class QdrantServerIndex:
             lambda: self._client.scroll(collection, limit=limit, with_payload=False, with_vectors=True),
         )
         return [payload.vectors_of(point.vector) for point in points]
+
+    async def images_after(
+        self, catalog_id: str, after: str, limit: int, where: Sequence[Condition] = ()
+    ) -> tuple[list[IndexedImage], str]:
+        """Return images in the order of their points; see VectorIndex."""
+        points, following = await self._on(
+            catalog_id,
+            "images_after",
+            lambda: self._client.scroll(
+                self._collection(catalog_id),
+                scroll_filter=conditions(where),
+                offset=after or None,
+                limit=limit,
+                with_payload=list(payload.IMAGE_FIELDS),
+                with_vectors=True,
+            ),
+        )
+        return [payload.indexed_image_of(point.payload, point.vector) for point in points], str(following or "")
 
     async def search(
         self, catalog_id: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int

@@ -25,7 +25,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file shoppable/v1/product_catalog.proto.
  */
 export const file_shoppable_v1_product_catalog: GenFile = /*@__PURE__*/
-  fileDesc("CiJzaG9wcGFibGUvdjEvcHJvZHVjdF9jYXRhbG9nLnByb3RvEgxzaG9wcGFibGUudjEivwIKB0NhdGFsb2cSDAoEbmFtZRgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSLAoIZW1iZWRkZXIYAyABKAsyGi5zaG9wcGFibGUudjEuTW9kZWxWZXJzaW9uEhYKDmVtYmVkZGluZ19zaXplGAQgASgNEhAKCHJldmlzaW9uGAUgASgDEhUKDXByb2R1Y3RfY291bnQYBiABKAQSEwoLaW1hZ2VfY291bnQYByABKAQSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5hdHRyaWJ1dGVfa2V5cxgKIAMoCRISCgpjYWxpYnJhdGVkGAsgASgIIlMKDlJlZmVyZW5jZUltYWdlEhAKCGltYWdlX2lkGAEgASgJEgsKA3VyaRgCIAEoCRIiCgVpbWFnZRgDIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZSLOAwoHUHJvZHVjdBIMCgRuYW1lGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEg0KBWJyYW5kGAQgASgJEhAKCGNhdGVnb3J5GAUgASgJEiEKBXByaWNlGAYgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSCwoDdXJpGAcgASgJEjAKDGF2YWlsYWJpbGl0eRgIIAEoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSOQoKYXR0cmlidXRlcxgJIAMoCzIlLnNob3BwYWJsZS52MS5Qcm9kdWN0LkF0dHJpYnV0ZXNFbnRyeRIsCgZpbWFnZXMYCiADKAsyHC5zaG9wcGFibGUudjEuUmVmZXJlbmNlSW1hZ2USLwoLY3JlYXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgNIAEoAxoxCg9BdHRyaWJ1dGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJlCgpQcmljZVJhbmdlEhUKDWN1cnJlbmN5X2NvZGUYASABKAkSHwoDbWluGAIgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSHwoDbWF4GAMgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkiLgoPQXR0cmlidXRlRmlsdGVyEgsKA2tleRgBIAEoCRIOCgZ2YWx1ZXMYAiADKAkiwwEKDVByb2R1Y3RGaWx0ZXISEgoKY2F0ZWdvcmllcxgBIAMoCRIOCgZicmFuZHMYAiADKAkSJwoFcHJpY2UYAyABKAsyGC5zaG9wcGFibGUudjEuUHJpY2VSYW5nZRIyCg5hdmFpbGFiaWxpdGllcxgEIAMoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSMQoKYXR0cmlidXRlcxgFIAMoCzIdLnNob3BwYWJsZS52MS5BdHRyaWJ1dGVGaWx0ZXIiZgoUQ3JlYXRlQ2F0YWxvZ1JlcXVlc3QSEgoKY2F0YWxvZ19pZBgBIAEoCRImCgdjYXRhbG9nGAIgASgLMhUuc2hvcHBhYmxlLnYxLkNhdGFsb2cSEgoKcmVxdWVzdF9pZBgDIAEoCSI/ChVDcmVhdGVDYXRhbG9nUmVzcG9uc2USJgoHY2F0YWxvZxgBIAEoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nIiEKEUdldENhdGFsb2dSZXF1ZXN0EgwKBG5hbWUYASABKAkiPAoSR2V0Q2F0YWxvZ1Jlc3BvbnNlEiYKB2NhdGFsb2cYASABKAsyFS5zaG9wcGFibGUudjEuQ2F0YWxvZyI8ChNMaXN0Q2F0YWxvZ3NSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoDRISCgpwYWdlX3Rva2VuGAIgASgJIlgKFExpc3RDYXRhbG9nc1Jlc3BvbnNlEicKCGNhdGFsb2dzGAEgAygLMhUuc2hvcHBhYmxlLnYxLkNhdGFsb2cSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIkcKFERlbGV0ZUNhdGFsb2dSZXF1ZXN0EgwKBG5hbWUYASABKAkSDQoFZm9yY2UYAiABKAgSEgoKcmVxdWVzdF9pZBgDIAEoCSIXChVEZWxldGVDYXRhbG9nUmVzcG9uc2UiXgoUVXBzZXJ0UHJvZHVjdHNDb25maWcSDwoHY2F0YWxvZxgBIAEoCRIhChljcmVhdGVfY2F0YWxvZ19pZl9taXNzaW5nGAIgASgIEhIKCnJlcXVlc3RfaWQYAyABKAkiWAoNUHJvZHVjdFVwc2VydBILCgNyb3cYASABKAQSJgoHcHJvZHVjdBgCIAEoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0EhIKCnByb2R1Y3RfaWQYAyABKAkihwEKFVVwc2VydFByb2R1Y3RzUmVxdWVzdBI0CgZjb25maWcYASABKAsyIi5zaG9wcGFibGUudjEuVXBzZXJ0UHJvZHVjdHNDb25maWdIABItCgZ1cHNlcnQYAiABKAsyGy5zaG9wcGFibGUudjEuUHJvZHVjdFVwc2VydEgAQgkKB3JlcXVlc3QikwEKDFVwc2VydFJlc3VsdBILCgNyb3cYASABKAQSEgoKcHJvZHVjdF9pZBgCIAEoCRIsCgdvdXRjb21lGAMgASgOMhsuc2hvcHBhYmxlLnYxLlVwc2VydE91dGNvbWUSIgoGc3RhdHVzGAQgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSEAoIcmV2aXNpb24YBSABKAMiZgoNVXBzZXJ0U3VtbWFyeRIPCgdjcmVhdGVkGAEgASgEEg8KB3VwZGF0ZWQYAiABKAQSEQoJdW5jaGFuZ2VkGAMgASgEEg4KBmZhaWxlZBgEIAEoBBIQCghyZXZpc2lvbhgFIAEoAyKCAQoWVXBzZXJ0UHJvZHVjdHNSZXNwb25zZRIsCgZyZXN1bHQYASABKAsyGi5zaG9wcGFibGUudjEuVXBzZXJ0UmVzdWx0SAASLgoHc3VtbWFyeRgCIAEoCzIbLnNob3BwYWJsZS52MS5VcHNlcnRTdW1tYXJ5SABCCgoIcmVzcG9uc2UiIQoRR2V0UHJvZHVjdFJlcXVlc3QSDAoEbmFtZRgBIAEoCSI8ChJHZXRQcm9kdWN0UmVzcG9uc2USJgoHcHJvZHVjdBgBIAEoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0InkKE0xpc3RQcm9kdWN0c1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEisKBmZpbHRlchgCIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyEhEKCXBhZ2Vfc2l6ZRgDIAEoDRISCgpwYWdlX3Rva2VuGAQgASgJIlgKFExpc3RQcm9kdWN0c1Jlc3BvbnNlEicKCHByb2R1Y3RzGAEgAygLMhUuc2hvcHBhYmxlLnYxLlByb2R1Y3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjgKFERlbGV0ZVByb2R1Y3RSZXF1ZXN0EgwKBG5hbWUYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCSIpChVEZWxldGVQcm9kdWN0UmVzcG9uc2USEAoIcmV2aXNpb24YASABKAMiRwoRQ2FsaWJyYXRpb25Db25maWcSDwoHY2F0YWxvZxgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJEg0KBXJlc2V0GAMgASgIIlQKDUxhYmVsbGVkVGhpbmcSCwoDcm93GAEgASgEEiIKBXZpZXdzGAIgAygLMhMuc2hvcHBhYmxlLnYxLkltYWdlEhIKCnByb2R1Y3RfaWQYAyABKAkihQEKF0NhbGlicmF0ZUNhdGFsb2dSZXF1ZXN0EjEKBmNvbmZpZxgBIAEoCzIfLnNob3BwYWJsZS52MS5DYWxpYnJhdGlvbkNvbmZpZ0gAEiwKBXRoaW5nGAIgASgLMhsuc2hvcHBhYmxlLnYxLkxhYmVsbGVkVGhpbmdIAEIJCgdyZXF1ZXN0IpkBCgxNYXRjaFF1YWxpdHkSEwoLcmVjYWxsX2F0XzEYASABKAISEwoLcmVjYWxsX2F0XzUYAiABKAISGQoRY2FsaWJyYXRpb25fZXJyb3IYAyABKAISEgoKbWF0Y2hfcmF0ZRgEIAEoAhIcCg9tYXRjaF9wcmVjaXNpb24YBSABKAJIAIgBAUISChBfbWF0Y2hfcHJlY2lzaW9uIqoBChJDYWxpYnJhdGlvblN1bW1hcnkSEAoIcmV2aXNpb24YASABKAMSDgoGdGhpbmdzGAIgASgEEhsKE3RoaW5nc19ub3RfZm9yX3NhbGUYAyABKAQSKgoGYmVmb3JlGAQgASgLMhouc2hvcHBhYmxlLnYxLk1hdGNoUXVhbGl0eRIpCgVhZnRlchgFIAEoCzIaLnNob3BwYWJsZS52MS5NYXRjaFF1YWxpdHkiagoYQ2FsaWJyYXRlQ2F0YWxvZ1Jlc3BvbnNlEg0KA3JvdxgBIAEoBEgAEjMKB3N1bW1hcnkYAiABKAsyIC5zaG9wcGFibGUudjEuQ2FsaWJyYXRpb25TdW1tYXJ5SABCCgoIcmVzcG9uc2UqvAEKDEF2YWlsYWJpbGl0eRIcChhBVkFJTEFCSUxJVFlfVU5TUEVDSUZJRUQQABIZChVBVkFJTEFCSUxJVFlfSU5fU1RPQ0sQARIdChlBVkFJTEFCSUxJVFlfT1VUX09GX1NUT0NLEAISGQoVQVZBSUxBQklMSVRZX1BSRU9SREVSEAMSGgoWQVZBSUxBQklMSVRZX0JBQ0tPUkRFUhAEEh0KGUFWQUlMQUJJTElUWV9ESVNDT05USU5VRUQQBSqgAQoNVXBzZXJ0T3V0Y29tZRIeChpVUFNFUlRfT1VUQ09NRV9VTlNQRUNJRklFRBAAEhoKFlVQU0VSVF9PVVRDT01FX0NSRUFURUQQARIaChZVUFNFUlRfT1VUQ09NRV9VUERBVEVEEAISHAoYVVBTRVJUX09VVENPTUVfVU5DSEFOR0VEEAMSGQoVVVBTRVJUX09VVENPTUVfRkFJTEVEEAQy3AgKFVByb2R1Y3RDYXRhbG9nU2VydmljZRJ3Cg1DcmVhdGVDYXRhbG9nEiIuc2hvcHBhYmxlLnYxLkNyZWF0ZUNhdGFsb2dSZXF1ZXN0GiMuc2hvcHBhYmxlLnYxLkNyZWF0ZUNhdGFsb2dSZXNwb25zZSIdgtPkkwIXIgwvdjEvY2F0YWxvZ3M6B2NhdGFsb2cSbgoKR2V0Q2F0YWxvZxIfLnNob3BwYWJsZS52MS5HZXRDYXRhbG9nUmVxdWVzdBogLnNob3BwYWJsZS52MS5HZXRDYXRhbG9nUmVzcG9uc2UiHYLT5JMCFxIVL3YxL3tuYW1lPWNhdGFsb2dzLyp9EmsKDExpc3RDYXRhbG9ncxIhLnNob3BwYWJsZS52MS5MaXN0Q2F0YWxvZ3NSZXF1ZXN0GiIuc2hvcHBhYmxlLnYxLkxpc3RDYXRhbG9nc1Jlc3BvbnNlIhSC0+STAg4SDC92MS9jYXRhbG9ncxJ3Cg1EZWxldGVDYXRhbG9nEiIuc2hvcHBhYmxlLnYxLkRlbGV0ZUNhdGFsb2dSZXF1ZXN0GiMuc2hvcHBhYmxlLnYxLkRlbGV0ZUNhdGFsb2dSZXNwb25zZSIdgtPkkwIXKhUvdjEve25hbWU9Y2F0YWxvZ3MvKn0SXwoOVXBzZXJ0UHJvZHVjdHMSIy5zaG9wcGFibGUudjEuVXBzZXJ0UHJvZHVjdHNSZXF1ZXN0GiQuc2hvcHBhYmxlLnYxLlVwc2VydFByb2R1Y3RzUmVzcG9uc2UoATABEnkKCkdldFByb2R1Y3QSHy5zaG9wcGFibGUudjEuR2V0UHJvZHVjdFJlcXVlc3QaIC5zaG9wcGFibGUudjEuR2V0UHJvZHVjdFJlc3BvbnNlIiiC0+STAiISIC92MS97bmFtZT1jYXRhbG9ncy8qL3Byb2R1Y3RzLyp9EqsBCgxMaXN0UHJvZHVjdHMSIS5zaG9wcGFibGUudjEuTGlzdFByb2R1Y3RzUmVxdWVzdBoiLnNob3BwYWJsZS52MS5MaXN0UHJvZHVjdHNSZXNwb25zZSJUgtPkkwJOEiAvdjEve3BhcmVudD1jYXRhbG9ncy8qfS9wcm9kdWN0c1oqIiUvdjEve3BhcmVudD1jYXRhbG9ncy8qfS9wcm9kdWN0czpsaXN0OgEqEoIBCg1EZWxldGVQcm9kdWN0EiIuc2hvcHBhYmxlLnYxLkRlbGV0ZVByb2R1Y3RSZXF1ZXN0GiMuc2hvcHBhYmxlLnYxLkRlbGV0ZVByb2R1Y3RSZXNwb25zZSIogtPkkwIiKiAvdjEve25hbWU9Y2F0YWxvZ3MvKi9wcm9kdWN0cy8qfRJlChBDYWxpYnJhdGVDYXRhbG9nEiUuc2hvcHBhYmxlLnYxLkNhbGlicmF0ZUNhdGFsb2dSZXF1ZXN0GiYuc2hvcHBhYmxlLnYxLkNhbGlicmF0ZUNhdGFsb2dSZXNwb25zZSgBMAFCQgoQZGV2LnNob3BwYWJsZS52MVABWixzaG9wcGFibGUuZGV2L2NsaWVudC9zaG9wcGFibGV2MTtzaG9wcGFibGV2MWIGcHJvdG8z", [file_google_api_annotations, file_google_protobuf_timestamp, file_google_rpc_status, file_google_type_money, file_shoppable_v1_common]);
+  fileDesc("CiJzaG9wcGFibGUvdjEvcHJvZHVjdF9jYXRhbG9nLnByb3RvEgxzaG9wcGFibGUudjEivwIKB0NhdGFsb2cSDAoEbmFtZRgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSLAoIZW1iZWRkZXIYAyABKAsyGi5zaG9wcGFibGUudjEuTW9kZWxWZXJzaW9uEhYKDmVtYmVkZGluZ19zaXplGAQgASgNEhAKCHJldmlzaW9uGAUgASgDEhUKDXByb2R1Y3RfY291bnQYBiABKAQSEwoLaW1hZ2VfY291bnQYByABKAQSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5hdHRyaWJ1dGVfa2V5cxgKIAMoCRISCgpjYWxpYnJhdGVkGAsgASgIIlMKDlJlZmVyZW5jZUltYWdlEhAKCGltYWdlX2lkGAEgASgJEgsKA3VyaRgCIAEoCRIiCgVpbWFnZRgDIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZSLOAwoHUHJvZHVjdBIMCgRuYW1lGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEg0KBWJyYW5kGAQgASgJEhAKCGNhdGVnb3J5GAUgASgJEiEKBXByaWNlGAYgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSCwoDdXJpGAcgASgJEjAKDGF2YWlsYWJpbGl0eRgIIAEoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSOQoKYXR0cmlidXRlcxgJIAMoCzIlLnNob3BwYWJsZS52MS5Qcm9kdWN0LkF0dHJpYnV0ZXNFbnRyeRIsCgZpbWFnZXMYCiADKAsyHC5zaG9wcGFibGUudjEuUmVmZXJlbmNlSW1hZ2USLwoLY3JlYXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgNIAEoAxoxCg9BdHRyaWJ1dGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJlCgpQcmljZVJhbmdlEhUKDWN1cnJlbmN5X2NvZGUYASABKAkSHwoDbWluGAIgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSHwoDbWF4GAMgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkiLgoPQXR0cmlidXRlRmlsdGVyEgsKA2tleRgBIAEoCRIOCgZ2YWx1ZXMYAiADKAkiNAoTQXR0cmlidXRlVGV4dEZpbHRlchILCgNrZXkYASABKAkSEAoIY29udGFpbnMYAiABKAkihwMKDVByb2R1Y3RGaWx0ZXISEgoKY2F0ZWdvcmllcxgBIAMoCRIOCgZicmFuZHMYAiADKAkSJwoFcHJpY2UYAyABKAsyGC5zaG9wcGFibGUudjEuUHJpY2VSYW5nZRIyCg5hdmFpbGFiaWxpdGllcxgEIAMoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSMQoKYXR0cmlidXRlcxgFIAMoCzIdLnNob3BwYWJsZS52MS5BdHRyaWJ1dGVGaWx0ZXISOgoPYXR0cmlidXRlX3RleHRzGAYgAygLMiEuc2hvcHBhYmxlLnYxLkF0dHJpYnV0ZVRleHRGaWx0ZXISKwoGYW55X29mGAcgAygLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISKwoGYWxsX29mGAggAygLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISLAoHbm9uZV9vZhgJIAMoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyImYKFENyZWF0ZUNhdGFsb2dSZXF1ZXN0EhIKCmNhdGFsb2dfaWQYASABKAkSJgoHY2F0YWxvZxgCIAEoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEhIKCnJlcXVlc3RfaWQYAyABKAkiPwoVQ3JlYXRlQ2F0YWxvZ1Jlc3BvbnNlEiYKB2NhdGFsb2cYASABKAsyFS5zaG9wcGFibGUudjEuQ2F0YWxvZyIhChFHZXRDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJIjwKEkdldENhdGFsb2dSZXNwb25zZRImCgdjYXRhbG9nGAEgASgLMhUuc2hvcHBhYmxlLnYxLkNhdGFsb2ciPAoTTGlzdENhdGFsb2dzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SEgoKcGFnZV90b2tlbhgCIAEoCSJYChRMaXN0Q2F0YWxvZ3NSZXNwb25zZRInCghjYXRhbG9ncxgBIAMoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJHChREZWxldGVDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJEg0KBWZvcmNlGAIgASgIEhIKCnJlcXVlc3RfaWQYAyABKAkiFwoVRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIl4KFFVwc2VydFByb2R1Y3RzQ29uZmlnEg8KB2NhdGFsb2cYASABKAkSIQoZY3JlYXRlX2NhdGFsb2dfaWZfbWlzc2luZxgCIAEoCBISCgpyZXF1ZXN0X2lkGAMgASgJIlgKDVByb2R1Y3RVcHNlcnQSCwoDcm93GAEgASgEEiYKB3Byb2R1Y3QYAiABKAsyFS5zaG9wcGFibGUudjEuUHJvZHVjdBISCgpwcm9kdWN0X2lkGAMgASgJIocBChVVcHNlcnRQcm9kdWN0c1JlcXVlc3QSNAoGY29uZmlnGAEgASgLMiIuc2hvcHBhYmxlLnYxLlVwc2VydFByb2R1Y3RzQ29uZmlnSAASLQoGdXBzZXJ0GAIgASgLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RVcHNlcnRIAEIJCgdyZXF1ZXN0IpMBCgxVcHNlcnRSZXN1bHQSCwoDcm93GAEgASgEEhIKCnByb2R1Y3RfaWQYAiABKAkSLAoHb3V0Y29tZRgDIAEoDjIbLnNob3BwYWJsZS52MS5VcHNlcnRPdXRjb21lEiIKBnN0YXR1cxgEIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEhAKCHJldmlzaW9uGAUgASgDImYKDVVwc2VydFN1bW1hcnkSDwoHY3JlYXRlZBgBIAEoBBIPCgd1cGRhdGVkGAIgASgEEhEKCXVuY2hhbmdlZBgDIAEoBBIOCgZmYWlsZWQYBCABKAQSEAoIcmV2aXNpb24YBSABKAMiggEKFlVwc2VydFByb2R1Y3RzUmVzcG9uc2USLAoGcmVzdWx0GAEgASgLMhouc2hvcHBhYmxlLnYxLlVwc2VydFJlc3VsdEgAEi4KB3N1bW1hcnkYAiABKAsyGy5zaG9wcGFibGUudjEuVXBzZXJ0U3VtbWFyeUgAQgoKCHJlc3BvbnNlIiEKEUdldFByb2R1Y3RSZXF1ZXN0EgwKBG5hbWUYASABKAkiPAoSR2V0UHJvZHVjdFJlc3BvbnNlEiYKB3Byb2R1Y3QYASABKAsyFS5zaG9wcGFibGUudjEuUHJvZHVjdCJ5ChNMaXN0UHJvZHVjdHNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIrCgZmaWx0ZXIYAiABKAsyGy5zaG9wcGFibGUudjEuUHJvZHVjdEZpbHRlchIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSJYChRMaXN0UHJvZHVjdHNSZXNwb25zZRInCghwcm9kdWN0cxgBIAMoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI4ChREZWxldGVQcm9kdWN0UmVxdWVzdBIMCgRuYW1lGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkiKQoVRGVsZXRlUHJvZHVjdFJlc3BvbnNlEhAKCHJldmlzaW9uGAEgASgDIkcKEUNhbGlicmF0aW9uQ29uZmlnEg8KB2NhdGFsb2cYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCRINCgVyZXNldBgDIAEoCCJUCg1MYWJlbGxlZFRoaW5nEgsKA3JvdxgBIAEoBBIiCgV2aWV3cxgCIAMoCzITLnNob3BwYWJsZS52MS5JbWFnZRISCgpwcm9kdWN0X2lkGAMgASgJIoUBChdDYWxpYnJhdGVDYXRhbG9nUmVxdWVzdBIxCgZjb25maWcYASABKAsyHy5zaG9wcGFibGUudjEuQ2FsaWJyYXRpb25Db25maWdIABIsCgV0aGluZxgCIAEoCzIbLnNob3BwYWJsZS52MS5MYWJlbGxlZFRoaW5nSABCCQoHcmVxdWVzdCKZAQoMTWF0Y2hRdWFsaXR5EhMKC3JlY2FsbF9hdF8xGAEgASgCEhMKC3JlY2FsbF9hdF81GAIgASgCEhkKEWNhbGlicmF0aW9uX2Vycm9yGAMgASgCEhIKCm1hdGNoX3JhdGUYBCABKAISHAoPbWF0Y2hfcHJlY2lzaW9uGAUgASgCSACIAQFCEgoQX21hdGNoX3ByZWNpc2lvbiKqAQoSQ2FsaWJyYXRpb25TdW1tYXJ5EhAKCHJldmlzaW9uGAEgASgDEg4KBnRoaW5ncxgCIAEoBBIbChN0aGluZ3Nfbm90X2Zvcl9zYWxlGAMgASgEEioKBmJlZm9yZRgEIAEoCzIaLnNob3BwYWJsZS52MS5NYXRjaFF1YWxpdHkSKQoFYWZ0ZXIYBSABKAsyGi5zaG9wcGFibGUudjEuTWF0Y2hRdWFsaXR5ImoKGENhbGlicmF0ZUNhdGFsb2dSZXNwb25zZRINCgNyb3cYASABKARIABIzCgdzdW1tYXJ5GAIgASgLMiAuc2hvcHBhYmxlLnYxLkNhbGlicmF0aW9uU3VtbWFyeUgAQgoKCHJlc3BvbnNlIpoBChVGaW5kRHVwbGljYXRlc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhsKDm1pbl9zaW1pbGFyaXR5GAIgASgCSACIAQESFAoMZGlmZmVyaW5nX2luGAMgASgJEisKBmZpbHRlchgEIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyQhEKD19taW5fc2ltaWxhcml0eSJICgxQcm9kdWN0SW1hZ2USJgoHcHJvZHVjdBgBIAEoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0EhAKCGltYWdlX2lkGAIgASgJIoMBChZGaW5kRHVwbGljYXRlc1Jlc3BvbnNlEikKBWZpcnN0GAEgASgLMhouc2hvcHBhYmxlLnYxLlByb2R1Y3RJbWFnZRIqCgZzZWNvbmQYAiABKAsyGi5zaG9wcGFibGUudjEuUHJvZHVjdEltYWdlEhIKCnNpbWlsYXJpdHkYAyABKAIqvAEKDEF2YWlsYWJpbGl0eRIcChhBVkFJTEFCSUxJVFlfVU5TUEVDSUZJRUQQABIZChVBVkFJTEFCSUxJVFlfSU5fU1RPQ0sQARIdChlBVkFJTEFCSUxJVFlfT1VUX09GX1NUT0NLEAISGQoVQVZBSUxBQklMSVRZX1BSRU9SREVSEAMSGgoWQVZBSUxBQklMSVRZX0JBQ0tPUkRFUhAEEh0KGUFWQUlMQUJJTElUWV9ESVNDT05USU5VRUQQBSqgAQoNVXBzZXJ0T3V0Y29tZRIeChpVUFNFUlRfT1VUQ09NRV9VTlNQRUNJRklFRBAAEhoKFlVQU0VSVF9PVVRDT01FX0NSRUFURUQQARIaChZVUFNFUlRfT1VUQ09NRV9VUERBVEVEEAISHAoYVVBTRVJUX09VVENPTUVfVU5DSEFOR0VEEAMSGQoVVVBTRVJUX09VVENPTUVfRkFJTEVEEAQyuwkKFVByb2R1Y3RDYXRhbG9nU2VydmljZRJ3Cg1DcmVhdGVDYXRhbG9nEiIuc2hvcHBhYmxlLnYxLkNyZWF0ZUNhdGFsb2dSZXF1ZXN0GiMuc2hvcHBhYmxlLnYxLkNyZWF0ZUNhdGFsb2dSZXNwb25zZSIdgtPkkwIXIgwvdjEvY2F0YWxvZ3M6B2NhdGFsb2cSbgoKR2V0Q2F0YWxvZxIfLnNob3BwYWJsZS52MS5HZXRDYXRhbG9nUmVxdWVzdBogLnNob3BwYWJsZS52MS5HZXRDYXRhbG9nUmVzcG9uc2UiHYLT5JMCFxIVL3YxL3tuYW1lPWNhdGFsb2dzLyp9EmsKDExpc3RDYXRhbG9ncxIhLnNob3BwYWJsZS52MS5MaXN0Q2F0YWxvZ3NSZXF1ZXN0GiIuc2hvcHBhYmxlLnYxLkxpc3RDYXRhbG9nc1Jlc3BvbnNlIhSC0+STAg4SDC92MS9jYXRhbG9ncxJ3Cg1EZWxldGVDYXRhbG9nEiIuc2hvcHBhYmxlLnYxLkRlbGV0ZUNhdGFsb2dSZXF1ZXN0GiMuc2hvcHBhYmxlLnYxLkRlbGV0ZUNhdGFsb2dSZXNwb25zZSIdgtPkkwIXKhUvdjEve25hbWU9Y2F0YWxvZ3MvKn0SXwoOVXBzZXJ0UHJvZHVjdHMSIy5zaG9wcGFibGUudjEuVXBzZXJ0UHJvZHVjdHNSZXF1ZXN0GiQuc2hvcHBhYmxlLnYxLlVwc2VydFByb2R1Y3RzUmVzcG9uc2UoATABEnkKCkdldFByb2R1Y3QSHy5zaG9wcGFibGUudjEuR2V0UHJvZHVjdFJlcXVlc3QaIC5zaG9wcGFibGUudjEuR2V0UHJvZHVjdFJlc3BvbnNlIiiC0+STAiISIC92MS97bmFtZT1jYXRhbG9ncy8qL3Byb2R1Y3RzLyp9EqsBCgxMaXN0UHJvZHVjdHMSIS5zaG9wcGFibGUudjEuTGlzdFByb2R1Y3RzUmVxdWVzdBoiLnNob3BwYWJsZS52MS5MaXN0UHJvZHVjdHNSZXNwb25zZSJUgtPkkwJOEiAvdjEve3BhcmVudD1jYXRhbG9ncy8qfS9wcm9kdWN0c1oqIiUvdjEve3BhcmVudD1jYXRhbG9ncy8qfS9wcm9kdWN0czpsaXN0OgEqEoIBCg1EZWxldGVQcm9kdWN0EiIuc2hvcHBhYmxlLnYxLkRlbGV0ZVByb2R1Y3RSZXF1ZXN0GiMuc2hvcHBhYmxlLnYxLkRlbGV0ZVByb2R1Y3RSZXNwb25zZSIogtPkkwIiKiAvdjEve25hbWU9Y2F0YWxvZ3MvKi9wcm9kdWN0cy8qfRJlChBDYWxpYnJhdGVDYXRhbG9nEiUuc2hvcHBhYmxlLnYxLkNhbGlicmF0ZUNhdGFsb2dSZXF1ZXN0GiYuc2hvcHBhYmxlLnYxLkNhbGlicmF0ZUNhdGFsb2dSZXNwb25zZSgBMAESXQoORmluZER1cGxpY2F0ZXMSIy5zaG9wcGFibGUudjEuRmluZER1cGxpY2F0ZXNSZXF1ZXN0GiQuc2hvcHBhYmxlLnYxLkZpbmREdXBsaWNhdGVzUmVzcG9uc2UwAUJCChBkZXYuc2hvcHBhYmxlLnYxUAFaLHNob3BwYWJsZS5kZXYvY2xpZW50L3Nob3BwYWJsZXYxO3Nob3BwYWJsZXYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_timestamp, file_google_rpc_status, file_google_type_money, file_shoppable_v1_common]);
 
 /**
  * A set of products, indexed with one embedder.
@@ -322,7 +322,38 @@ export const AttributeFilterSchema: GenMessage<AttributeFilter> = /*@__PURE__*/
   messageDesc(file_shoppable_v1_product_catalog, 4);
 
 /**
+ * A text that an attribute must contain.
+ *
+ * @generated from message shoppable.v1.AttributeTextFilter
+ */
+export type AttributeTextFilter = Message<"shoppable.v1.AttributeTextFilter"> & {
+  /**
+   * The attribute's key; one that the catalogue's products carry.
+   *
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * 1..200 characters, which must stand in the value just so, capital and small letters told apart. No index helps to
+   * find them: beside other parts that leave few products it costs little, alone it reads every product.
+   *
+   * @generated from field: string contains = 2;
+   */
+  contains: string;
+};
+
+/**
+ * Describes the message shoppable.v1.AttributeTextFilter.
+ * Use `create(AttributeTextFilterSchema)` to create a new message.
+ */
+export const AttributeTextFilterSchema: GenMessage<AttributeTextFilter> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 5);
+
+/**
  * Which products are wanted: all parts that are set must hold.
+ *
+ * Filters within filters: at most 4 levels, and 64 filters in all; each must have a part that is set.
  *
  * @generated from message shoppable.v1.ProductFilter
  */
@@ -361,6 +392,34 @@ export type ProductFilter = Message<"shoppable.v1.ProductFilter"> & {
    * @generated from field: repeated shoppable.v1.AttributeFilter attributes = 5;
    */
   attributes: AttributeFilter[];
+
+  /**
+   * Each of these texts, in attributes; keys as above.
+   *
+   * @generated from field: repeated shoppable.v1.AttributeTextFilter attribute_texts = 6;
+   */
+  attributeTexts: AttributeTextFilter[];
+
+  /**
+   * At least one of these filters; default no such demand.
+   *
+   * @generated from field: repeated shoppable.v1.ProductFilter any_of = 7;
+   */
+  anyOf: ProductFilter[];
+
+  /**
+   * Each of these filters.
+   *
+   * @generated from field: repeated shoppable.v1.ProductFilter all_of = 8;
+   */
+  allOf: ProductFilter[];
+
+  /**
+   * None of these filters.
+   *
+   * @generated from field: repeated shoppable.v1.ProductFilter none_of = 9;
+   */
+  noneOf: ProductFilter[];
 };
 
 /**
@@ -368,7 +427,7 @@ export type ProductFilter = Message<"shoppable.v1.ProductFilter"> & {
  * Use `create(ProductFilterSchema)` to create a new message.
  */
 export const ProductFilterSchema: GenMessage<ProductFilter> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 5);
+  messageDesc(file_shoppable_v1_product_catalog, 6);
 
 /**
  * Asks for a new catalogue.
@@ -403,7 +462,7 @@ export type CreateCatalogRequest = Message<"shoppable.v1.CreateCatalogRequest"> 
  * Use `create(CreateCatalogRequestSchema)` to create a new message.
  */
 export const CreateCatalogRequestSchema: GenMessage<CreateCatalogRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 6);
+  messageDesc(file_shoppable_v1_product_catalog, 7);
 
 /**
  * The new catalogue.
@@ -424,7 +483,7 @@ export type CreateCatalogResponse = Message<"shoppable.v1.CreateCatalogResponse"
  * Use `create(CreateCatalogResponseSchema)` to create a new message.
  */
 export const CreateCatalogResponseSchema: GenMessage<CreateCatalogResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 7);
+  messageDesc(file_shoppable_v1_product_catalog, 8);
 
 /**
  * Asks for a catalogue.
@@ -445,7 +504,7 @@ export type GetCatalogRequest = Message<"shoppable.v1.GetCatalogRequest"> & {
  * Use `create(GetCatalogRequestSchema)` to create a new message.
  */
 export const GetCatalogRequestSchema: GenMessage<GetCatalogRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 8);
+  messageDesc(file_shoppable_v1_product_catalog, 9);
 
 /**
  * The catalogue.
@@ -466,7 +525,7 @@ export type GetCatalogResponse = Message<"shoppable.v1.GetCatalogResponse"> & {
  * Use `create(GetCatalogResponseSchema)` to create a new message.
  */
 export const GetCatalogResponseSchema: GenMessage<GetCatalogResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 9);
+  messageDesc(file_shoppable_v1_product_catalog, 10);
 
 /**
  * Asks for catalogues.
@@ -494,7 +553,7 @@ export type ListCatalogsRequest = Message<"shoppable.v1.ListCatalogsRequest"> & 
  * Use `create(ListCatalogsRequestSchema)` to create a new message.
  */
 export const ListCatalogsRequestSchema: GenMessage<ListCatalogsRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 10);
+  messageDesc(file_shoppable_v1_product_catalog, 11);
 
 /**
  * A page of catalogues.
@@ -522,7 +581,7 @@ export type ListCatalogsResponse = Message<"shoppable.v1.ListCatalogsResponse"> 
  * Use `create(ListCatalogsResponseSchema)` to create a new message.
  */
 export const ListCatalogsResponseSchema: GenMessage<ListCatalogsResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 11);
+  messageDesc(file_shoppable_v1_product_catalog, 12);
 
 /**
  * Asks for a catalogue to be deleted.
@@ -557,7 +616,7 @@ export type DeleteCatalogRequest = Message<"shoppable.v1.DeleteCatalogRequest"> 
  * Use `create(DeleteCatalogRequestSchema)` to create a new message.
  */
 export const DeleteCatalogRequestSchema: GenMessage<DeleteCatalogRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 12);
+  messageDesc(file_shoppable_v1_product_catalog, 13);
 
 /**
  * Done.
@@ -572,7 +631,7 @@ export type DeleteCatalogResponse = Message<"shoppable.v1.DeleteCatalogResponse"
  * Use `create(DeleteCatalogResponseSchema)` to create a new message.
  */
 export const DeleteCatalogResponseSchema: GenMessage<DeleteCatalogResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 13);
+  messageDesc(file_shoppable_v1_product_catalog, 14);
 
 /**
  * What all products of an upsert stream share.
@@ -607,7 +666,7 @@ export type UpsertProductsConfig = Message<"shoppable.v1.UpsertProductsConfig"> 
  * Use `create(UpsertProductsConfigSchema)` to create a new message.
  */
 export const UpsertProductsConfigSchema: GenMessage<UpsertProductsConfig> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 14);
+  messageDesc(file_shoppable_v1_product_catalog, 15);
 
 /**
  * One product of an upsert stream.
@@ -642,7 +701,7 @@ export type ProductUpsert = Message<"shoppable.v1.ProductUpsert"> & {
  * Use `create(ProductUpsertSchema)` to create a new message.
  */
 export const ProductUpsertSchema: GenMessage<ProductUpsert> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 15);
+  messageDesc(file_shoppable_v1_product_catalog, 16);
 
 /**
  * The config, then products.
@@ -679,7 +738,7 @@ export type UpsertProductsRequest = Message<"shoppable.v1.UpsertProductsRequest"
  * Use `create(UpsertProductsRequestSchema)` to create a new message.
  */
 export const UpsertProductsRequestSchema: GenMessage<UpsertProductsRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 16);
+  messageDesc(file_shoppable_v1_product_catalog, 17);
 
 /**
  * What became of one product.
@@ -728,7 +787,7 @@ export type UpsertResult = Message<"shoppable.v1.UpsertResult"> & {
  * Use `create(UpsertResultSchema)` to create a new message.
  */
 export const UpsertResultSchema: GenMessage<UpsertResult> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 17);
+  messageDesc(file_shoppable_v1_product_catalog, 18);
 
 /**
  * What became of all.
@@ -777,7 +836,7 @@ export type UpsertSummary = Message<"shoppable.v1.UpsertSummary"> & {
  * Use `create(UpsertSummarySchema)` to create a new message.
  */
 export const UpsertSummarySchema: GenMessage<UpsertSummary> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 18);
+  messageDesc(file_shoppable_v1_product_catalog, 19);
 
 /**
  * Results, then one summary.
@@ -814,7 +873,7 @@ export type UpsertProductsResponse = Message<"shoppable.v1.UpsertProductsRespons
  * Use `create(UpsertProductsResponseSchema)` to create a new message.
  */
 export const UpsertProductsResponseSchema: GenMessage<UpsertProductsResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 19);
+  messageDesc(file_shoppable_v1_product_catalog, 20);
 
 /**
  * Asks for a product.
@@ -835,7 +894,7 @@ export type GetProductRequest = Message<"shoppable.v1.GetProductRequest"> & {
  * Use `create(GetProductRequestSchema)` to create a new message.
  */
 export const GetProductRequestSchema: GenMessage<GetProductRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 20);
+  messageDesc(file_shoppable_v1_product_catalog, 21);
 
 /**
  * The product.
@@ -856,7 +915,7 @@ export type GetProductResponse = Message<"shoppable.v1.GetProductResponse"> & {
  * Use `create(GetProductResponseSchema)` to create a new message.
  */
 export const GetProductResponseSchema: GenMessage<GetProductResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 21);
+  messageDesc(file_shoppable_v1_product_catalog, 22);
 
 /**
  * Asks for products.
@@ -898,7 +957,7 @@ export type ListProductsRequest = Message<"shoppable.v1.ListProductsRequest"> & 
  * Use `create(ListProductsRequestSchema)` to create a new message.
  */
 export const ListProductsRequestSchema: GenMessage<ListProductsRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 22);
+  messageDesc(file_shoppable_v1_product_catalog, 23);
 
 /**
  * A page of products.
@@ -926,7 +985,7 @@ export type ListProductsResponse = Message<"shoppable.v1.ListProductsResponse"> 
  * Use `create(ListProductsResponseSchema)` to create a new message.
  */
 export const ListProductsResponseSchema: GenMessage<ListProductsResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 23);
+  messageDesc(file_shoppable_v1_product_catalog, 24);
 
 /**
  * Asks for a product to be deleted.
@@ -954,7 +1013,7 @@ export type DeleteProductRequest = Message<"shoppable.v1.DeleteProductRequest"> 
  * Use `create(DeleteProductRequestSchema)` to create a new message.
  */
 export const DeleteProductRequestSchema: GenMessage<DeleteProductRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 24);
+  messageDesc(file_shoppable_v1_product_catalog, 25);
 
 /**
  * Done.
@@ -975,7 +1034,7 @@ export type DeleteProductResponse = Message<"shoppable.v1.DeleteProductResponse"
  * Use `create(DeleteProductResponseSchema)` to create a new message.
  */
 export const DeleteProductResponseSchema: GenMessage<DeleteProductResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 25);
+  messageDesc(file_shoppable_v1_product_catalog, 26);
 
 /**
  * What a calibration is of.
@@ -1010,7 +1069,7 @@ export type CalibrationConfig = Message<"shoppable.v1.CalibrationConfig"> & {
  * Use `create(CalibrationConfigSchema)` to create a new message.
  */
 export const CalibrationConfigSchema: GenMessage<CalibrationConfig> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 26);
+  messageDesc(file_shoppable_v1_product_catalog, 27);
 
 /**
  * A thing of which it is known what it is.
@@ -1046,7 +1105,7 @@ export type LabelledThing = Message<"shoppable.v1.LabelledThing"> & {
  * Use `create(LabelledThingSchema)` to create a new message.
  */
 export const LabelledThingSchema: GenMessage<LabelledThing> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 27);
+  messageDesc(file_shoppable_v1_product_catalog, 28);
 
 /**
  * The config, then things: 1..10,000.
@@ -1083,7 +1142,7 @@ export type CalibrateCatalogRequest = Message<"shoppable.v1.CalibrateCatalogRequ
  * Use `create(CalibrateCatalogRequestSchema)` to create a new message.
  */
 export const CalibrateCatalogRequestSchema: GenMessage<CalibrateCatalogRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 28);
+  messageDesc(file_shoppable_v1_product_catalog, 29);
 
 /**
  * How good matches of the labelled things are.
@@ -1132,7 +1191,7 @@ export type MatchQuality = Message<"shoppable.v1.MatchQuality"> & {
  * Use `create(MatchQualitySchema)` to create a new message.
  */
 export const MatchQualitySchema: GenMessage<MatchQuality> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 29);
+  messageDesc(file_shoppable_v1_product_catalog, 30);
 
 /**
  * What was learned.
@@ -1181,7 +1240,7 @@ export type CalibrationSummary = Message<"shoppable.v1.CalibrationSummary"> & {
  * Use `create(CalibrationSummarySchema)` to create a new message.
  */
 export const CalibrationSummarySchema: GenMessage<CalibrationSummary> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 30);
+  messageDesc(file_shoppable_v1_product_catalog, 31);
 
 /**
  * Rows, then one summary.
@@ -1218,7 +1277,114 @@ export type CalibrateCatalogResponse = Message<"shoppable.v1.CalibrateCatalogRes
  * Use `create(CalibrateCatalogResponseSchema)` to create a new message.
  */
 export const CalibrateCatalogResponseSchema: GenMessage<CalibrateCatalogResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 31);
+  messageDesc(file_shoppable_v1_product_catalog, 32);
+
+/**
+ * Asks for pictures of different products that are nearly the same.
+ *
+ * @generated from message shoppable.v1.FindDuplicatesRequest
+ */
+export type FindDuplicatesRequest = Message<"shoppable.v1.FindDuplicatesRequest"> & {
+  /**
+   * The catalogue's name.
+   *
+   * @generated from field: string parent = 1;
+   */
+  parent: string;
+
+  /**
+   * Lowest likeness of two pictures, 0.5..1: the cosine of their embeddings. Default 0.92. Their colours
+   * must be the same as well, whatever is asked for here.
+   *
+   * @generated from field: optional float min_similarity = 2;
+   */
+  minSimilarity?: number | undefined;
+
+  /**
+   * How two products must differ to be told: in this attribute, such as `seller`, a key that the catalogue's products
+   * carry; or in `brand`, if it is "brand". Products that do not say it differ from none. Default: any two products.
+   *
+   * @generated from field: string differing_in = 3;
+   */
+  differingIn: string;
+
+  /**
+   * Which products to look at, on both sides; default all.
+   *
+   * @generated from field: shoppable.v1.ProductFilter filter = 4;
+   */
+  filter?: ProductFilter | undefined;
+};
+
+/**
+ * Describes the message shoppable.v1.FindDuplicatesRequest.
+ * Use `create(FindDuplicatesRequestSchema)` to create a new message.
+ */
+export const FindDuplicatesRequestSchema: GenMessage<FindDuplicatesRequest> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 33);
+
+/**
+ * A picture of a product, and whose it is.
+ *
+ * @generated from message shoppable.v1.ProductImage
+ */
+export type ProductImage = Message<"shoppable.v1.ProductImage"> & {
+  /**
+   * The product, as stored.
+   *
+   * @generated from field: shoppable.v1.Product product = 1;
+   */
+  product?: Product | undefined;
+
+  /**
+   * Which of its images.
+   *
+   * @generated from field: string image_id = 2;
+   */
+  imageId: string;
+};
+
+/**
+ * Describes the message shoppable.v1.ProductImage.
+ * Use `create(ProductImageSchema)` to create a new message.
+ */
+export const ProductImageSchema: GenMessage<ProductImage> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 34);
+
+/**
+ * Two pictures that are nearly the same.
+ *
+ * @generated from message shoppable.v1.FindDuplicatesResponse
+ */
+export type FindDuplicatesResponse = Message<"shoppable.v1.FindDuplicatesResponse"> & {
+  /**
+   * The one whose product's id comes first.
+   *
+   * @generated from field: shoppable.v1.ProductImage first = 1;
+   */
+  first?: ProductImage | undefined;
+
+  /**
+   * The other.
+   *
+   * @generated from field: shoppable.v1.ProductImage second = 2;
+   */
+  second?: ProductImage | undefined;
+
+  /**
+   * Their likeness: the cosine of their embeddings.
+   *
+   * @generated from field: float similarity = 3;
+   */
+  similarity: number;
+};
+
+/**
+ * Describes the message shoppable.v1.FindDuplicatesResponse.
+ * Use `create(FindDuplicatesResponseSchema)` to create a new message.
+ */
+export const FindDuplicatesResponseSchema: GenMessage<FindDuplicatesResponse> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 35);
 
 /**
  * Whether one can buy a product.
@@ -1436,6 +1602,18 @@ export const ProductCatalogService: GenService<{
     methodKind: "bidi_streaming";
     input: typeof CalibrateCatalogRequestSchema;
     output: typeof CalibrateCatalogResponseSchema;
+  },
+  /**
+   * Finds pictures of different products that are nearly the same, such as copied pictures of counterfeit goods. Each
+   * image is compared with its nearest neighbours only; pairs are sent as they are found, each pair of products once
+   * for each pair of their images. A catalogue that changes meanwhile is read as it changes.
+   *
+   * @generated from rpc shoppable.v1.ProductCatalogService.FindDuplicates
+   */
+  findDuplicates: {
+    methodKind: "server_streaming";
+    input: typeof FindDuplicatesRequestSchema;
+    output: typeof FindDuplicatesResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_shoppable_v1_product_catalog, 0);

@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file shoppable/v1/product_matcher.proto.
  */
 export const file_shoppable_v1_product_matcher: GenFile = /*@__PURE__*/
-  fileDesc("CiJzaG9wcGFibGUvdjEvcHJvZHVjdF9tYXRjaGVyLnByb3RvEgxzaG9wcGFibGUudjEiVgoJRW1iZWRkaW5nEikKBW1vZGVsGAEgASgLMhouc2hvcHBhYmxlLnYxLk1vZGVsVmVyc2lvbhIOCgZ2YWx1ZXMYAiADKAISDgoGY29sb3JzGAMgAygCImcKCU1hdGNoVmlldxIkCgVpbWFnZRgBIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZUgAEiwKCWVtYmVkZGluZxgCIAEoCzIXLnNob3BwYWJsZS52MS5FbWJlZGRpbmdIAEIGCgR2aWV3IksKCk1hdGNoUXVlcnkSJgoFdmlld3MYASADKAsyFy5zaG9wcGFibGUudjEuTWF0Y2hWaWV3EhUKDWNhdGVnb3J5X2hpbnQYAiABKAkipwMKFE1hdGNoUHJvZHVjdHNSZXF1ZXN0Eg8KB2NhdGFsb2cYASABKAkSKQoHcXVlcmllcxgCIAMoCzIYLnNob3BwYWJsZS52MS5NYXRjaFF1ZXJ5EisKBmZpbHRlchgDIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyEhkKDG1heF9wcm9kdWN0cxgEIAEoDUgAiAEBEhsKDm1pbl9jb25maWRlbmNlGAUgASgCSAGIAQESHQoQbWF0Y2hfY29uZmlkZW5jZRgGIAEoAkgCiAEBEh8KEnNpbWlsYXJfY29uZmlkZW5jZRgHIAEoAkgDiAEBEhkKDG1pbl9yZXZpc2lvbhgIIAEoA0gEiAEBEhoKEmluY2x1ZGVfZW1iZWRkaW5ncxgJIAEoCBIWCg5vZmZlcnNfb3B0X291dBgeIAEoCEIPCg1fbWF4X3Byb2R1Y3RzQhEKD19taW5fY29uZmlkZW5jZUITChFfbWF0Y2hfY29uZmlkZW5jZUIVChNfc2ltaWxhcl9jb25maWRlbmNlQg8KDV9taW5fcmV2aXNpb24igQEKDU1hdGNoRXZpZGVuY2USEgoKdmlld19pbmRleBgBIAEoDRIQCghpbWFnZV9pZBgCIAEoCRIRCglpbWFnZV91cmkYAyABKAkSFwoPdmlld19zaW1pbGFyaXR5GAQgASgCEhMKBm1hcmdpbhgFIAEoAkgAiAEBQgkKB19tYXJnaW4ivAEKDFByb2R1Y3RNYXRjaBImCgdwcm9kdWN0GAEgASgLMhUuc2hvcHBhYmxlLnYxLlByb2R1Y3QSEgoKc2ltaWxhcml0eRgCIAEoAhISCgpjb25maWRlbmNlGAMgASgCEi0KCGRlY2lzaW9uGAQgASgOMhsuc2hvcHBhYmxlLnYxLk1hdGNoRGVjaXNpb24SLQoIZXZpZGVuY2UYBSABKAsyGy5zaG9wcGFibGUudjEuTWF0Y2hFdmlkZW5jZSLrAQoLTWF0Y2hSZXN1bHQSLAoIcHJvZHVjdHMYASADKAsyGi5zaG9wcGFibGUudjEuUHJvZHVjdE1hdGNoEi0KCGRlY2lzaW9uGAIgASgOMhsuc2hvcHBhYmxlLnYxLk1hdGNoRGVjaXNpb24SKwoKZW1iZWRkaW5ncxgDIAMoCzIXLnNob3BwYWJsZS52MS5FbWJlZGRpbmcSIgoGc3RhdHVzGAQgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSLgoId2l0aGhlbGQYHiABKA4yHC5zaG9wcGFibGUudjEuV2l0aGhlbGRSZWFzb24iiwEKFU1hdGNoUHJvZHVjdHNSZXNwb25zZRIqCgdyZXN1bHRzGAEgAygLMhkuc2hvcHBhYmxlLnYxLk1hdGNoUmVzdWx0EhgKEGNhdGFsb2dfcmV2aXNpb24YAiABKAMSLAoIZW1iZWRkZXIYAyABKAsyGi5zaG9wcGFibGUudjEuTW9kZWxWZXJzaW9uKoIBCg1NYXRjaERlY2lzaW9uEh4KGk1BVENIX0RFQ0lTSU9OX1VOU1BFQ0lGSUVEEAASGAoUTUFUQ0hfREVDSVNJT05fTUFUQ0gQARIaChZNQVRDSF9ERUNJU0lPTl9TSU1JTEFSEAISGwoXTUFUQ0hfREVDSVNJT05fTk9fTUFUQ0gQAzKlAQoVUHJvZHVjdE1hdGNoZXJTZXJ2aWNlEosBCg1NYXRjaFByb2R1Y3RzEiIuc2hvcHBhYmxlLnYxLk1hdGNoUHJvZHVjdHNSZXF1ZXN0GiMuc2hvcHBhYmxlLnYxLk1hdGNoUHJvZHVjdHNSZXNwb25zZSIxgtPkkwIrIiYvdjEve2NhdGFsb2c9Y2F0YWxvZ3MvKn06bWF0Y2hQcm9kdWN0czoBKkJCChBkZXYuc2hvcHBhYmxlLnYxUAFaLHNob3BwYWJsZS5kZXYvY2xpZW50L3Nob3BwYWJsZXYxO3Nob3BwYWJsZXYxYgZwcm90bzM", [file_google_api_annotations, file_google_rpc_status, file_shoppable_v1_common, file_shoppable_v1_product_catalog]);
+  fileDesc("CiJzaG9wcGFibGUvdjEvcHJvZHVjdF9tYXRjaGVyLnByb3RvEgxzaG9wcGFibGUudjEiVgoJRW1iZWRkaW5nEikKBW1vZGVsGAEgASgLMhouc2hvcHBhYmxlLnYxLk1vZGVsVmVyc2lvbhIOCgZ2YWx1ZXMYAiADKAISDgoGY29sb3JzGAMgAygCImcKCU1hdGNoVmlldxIkCgVpbWFnZRgBIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZUgAEiwKCWVtYmVkZGluZxgCIAEoCzIXLnNob3BwYWJsZS52MS5FbWJlZGRpbmdIAEIGCgR2aWV3IksKCk1hdGNoUXVlcnkSJgoFdmlld3MYASADKAsyFy5zaG9wcGFibGUudjEuTWF0Y2hWaWV3EhUKDWNhdGVnb3J5X2hpbnQYAiABKAkiSQoOTWF0Y2hEaXZlcnNpdHkSCwoDa2V5GAEgASgJEhkKDG1heF9wcm9kdWN0cxgCIAEoDUgAiAEBQg8KDV9tYXhfcHJvZHVjdHMi2AMKFE1hdGNoUHJvZHVjdHNSZXF1ZXN0Eg8KB2NhdGFsb2cYASABKAkSKQoHcXVlcmllcxgCIAMoCzIYLnNob3BwYWJsZS52MS5NYXRjaFF1ZXJ5EisKBmZpbHRlchgDIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyEhkKDG1heF9wcm9kdWN0cxgEIAEoDUgAiAEBEhsKDm1pbl9jb25maWRlbmNlGAUgASgCSAGIAQESHQoQbWF0Y2hfY29uZmlkZW5jZRgGIAEoAkgCiAEBEh8KEnNpbWlsYXJfY29uZmlkZW5jZRgHIAEoAkgDiAEBEhkKDG1pbl9yZXZpc2lvbhgIIAEoA0gEiAEBEhoKEmluY2x1ZGVfZW1iZWRkaW5ncxgJIAEoCBIWCg5vZmZlcnNfb3B0X291dBgeIAEoCBIvCglkaXZlcnNpdHkYCiABKAsyHC5zaG9wcGFibGUudjEuTWF0Y2hEaXZlcnNpdHlCDwoNX21heF9wcm9kdWN0c0IRCg9fbWluX2NvbmZpZGVuY2VCEwoRX21hdGNoX2NvbmZpZGVuY2VCFQoTX3NpbWlsYXJfY29uZmlkZW5jZUIPCg1fbWluX3JldmlzaW9uIoEBCg1NYXRjaEV2aWRlbmNlEhIKCnZpZXdfaW5kZXgYASABKA0SEAoIaW1hZ2VfaWQYAiABKAkSEQoJaW1hZ2VfdXJpGAMgASgJEhcKD3ZpZXdfc2ltaWxhcml0eRgEIAEoAhITCgZtYXJnaW4YBSABKAJIAIgBAUIJCgdfbWFyZ2luIrwBCgxQcm9kdWN0TWF0Y2gSJgoHcHJvZHVjdBgBIAEoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0EhIKCnNpbWlsYXJpdHkYAiABKAISEgoKY29uZmlkZW5jZRgDIAEoAhItCghkZWNpc2lvbhgEIAEoDjIbLnNob3BwYWJsZS52MS5NYXRjaERlY2lzaW9uEi0KCGV2aWRlbmNlGAUgASgLMhsuc2hvcHBhYmxlLnYxLk1hdGNoRXZpZGVuY2Ui6wEKC01hdGNoUmVzdWx0EiwKCHByb2R1Y3RzGAEgAygLMhouc2hvcHBhYmxlLnYxLlByb2R1Y3RNYXRjaBItCghkZWNpc2lvbhgCIAEoDjIbLnNob3BwYWJsZS52MS5NYXRjaERlY2lzaW9uEisKCmVtYmVkZGluZ3MYAyADKAsyFy5zaG9wcGFibGUudjEuRW1iZWRkaW5nEiIKBnN0YXR1cxgEIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEi4KCHdpdGhoZWxkGB4gASgOMhwuc2hvcHBhYmxlLnYxLldpdGhoZWxkUmVhc29uIosBChVNYXRjaFByb2R1Y3RzUmVzcG9uc2USKgoHcmVzdWx0cxgBIAMoCzIZLnNob3BwYWJsZS52MS5NYXRjaFJlc3VsdBIYChBjYXRhbG9nX3JldmlzaW9uGAIgASgDEiwKCGVtYmVkZGVyGAMgASgLMhouc2hvcHBhYmxlLnYxLk1vZGVsVmVyc2lvbiqCAQoNTWF0Y2hEZWNpc2lvbhIeChpNQVRDSF9ERUNJU0lPTl9VTlNQRUNJRklFRBAAEhgKFE1BVENIX0RFQ0lTSU9OX01BVENIEAESGgoWTUFUQ0hfREVDSVNJT05fU0lNSUxBUhACEhsKF01BVENIX0RFQ0lTSU9OX05PX01BVENIEAMypQEKFVByb2R1Y3RNYXRjaGVyU2VydmljZRKLAQoNTWF0Y2hQcm9kdWN0cxIiLnNob3BwYWJsZS52MS5NYXRjaFByb2R1Y3RzUmVxdWVzdBojLnNob3BwYWJsZS52MS5NYXRjaFByb2R1Y3RzUmVzcG9uc2UiMYLT5JMCKyImL3YxL3tjYXRhbG9nPWNhdGFsb2dzLyp9Om1hdGNoUHJvZHVjdHM6ASpCQgoQZGV2LnNob3BwYWJsZS52MVABWixzaG9wcGFibGUuZGV2L2NsaWVudC9zaG9wcGFibGV2MTtzaG9wcGFibGV2MWIGcHJvdG8z", [file_google_api_annotations, file_google_rpc_status, file_shoppable_v1_common, file_shoppable_v1_product_catalog]);
 
 /**
  * What a picture looks like to a model: comparable only with embeddings of the same model and version.
@@ -124,6 +124,37 @@ export const MatchQuerySchema: GenMessage<MatchQuery> = /*@__PURE__*/
   messageDesc(file_shoppable_v1_product_matcher, 2);
 
 /**
+ * How many products of a list may have the same seller, brand or whatever else tells them apart. The surest stay, with
+ * the confidences that they have without a limit; a thing's decision is its first product's, as ever. The list may be
+ * shorter than asked for, since no more than four times as many products are looked at.
+ *
+ * @generated from message shoppable.v1.MatchDiversity
+ */
+export type MatchDiversity = Message<"shoppable.v1.MatchDiversity"> & {
+  /**
+   * "brand", or the key of an attribute that the catalogue's products carry, such as `seller`. Products that do not say
+   * it are not limited.
+   *
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * Most products with the same value, 1..100; default 1.
+   *
+   * @generated from field: optional uint32 max_products = 2;
+   */
+  maxProducts?: number | undefined;
+};
+
+/**
+ * Describes the message shoppable.v1.MatchDiversity.
+ * Use `create(MatchDiversitySchema)` to create a new message.
+ */
+export const MatchDiversitySchema: GenMessage<MatchDiversity> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_matcher, 3);
+
+/**
  * Things, and which products are wanted.
  *
  * @generated from message shoppable.v1.MatchProductsRequest
@@ -200,6 +231,13 @@ export type MatchProductsRequest = Message<"shoppable.v1.MatchProductsRequest"> 
    * @generated from field: bool offers_opt_out = 30;
    */
   offersOptOut: boolean;
+
+  /**
+   * So that one seller does not fill the list; default no limit.
+   *
+   * @generated from field: shoppable.v1.MatchDiversity diversity = 10;
+   */
+  diversity?: MatchDiversity | undefined;
 };
 
 /**
@@ -207,7 +245,7 @@ export type MatchProductsRequest = Message<"shoppable.v1.MatchProductsRequest"> 
  * Use `create(MatchProductsRequestSchema)` to create a new message.
  */
 export const MatchProductsRequestSchema: GenMessage<MatchProductsRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_matcher, 3);
+  messageDesc(file_shoppable_v1_product_matcher, 4);
 
 /**
  * Why a product was found.
@@ -257,7 +295,7 @@ export type MatchEvidence = Message<"shoppable.v1.MatchEvidence"> & {
  * Use `create(MatchEvidenceSchema)` to create a new message.
  */
 export const MatchEvidenceSchema: GenMessage<MatchEvidence> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_matcher, 4);
+  messageDesc(file_shoppable_v1_product_matcher, 5);
 
 /**
  * A product that a thing may be.
@@ -307,7 +345,7 @@ export type ProductMatch = Message<"shoppable.v1.ProductMatch"> & {
  * Use `create(ProductMatchSchema)` to create a new message.
  */
 export const ProductMatchSchema: GenMessage<ProductMatch> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_matcher, 5);
+  messageDesc(file_shoppable_v1_product_matcher, 6);
 
 /**
  * What one thing may be.
@@ -356,7 +394,7 @@ export type MatchResult = Message<"shoppable.v1.MatchResult"> & {
  * Use `create(MatchResultSchema)` to create a new message.
  */
 export const MatchResultSchema: GenMessage<MatchResult> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_matcher, 6);
+  messageDesc(file_shoppable_v1_product_matcher, 7);
 
 /**
  * One result for each thing, in the order of the request.
@@ -391,7 +429,7 @@ export type MatchProductsResponse = Message<"shoppable.v1.MatchProductsResponse"
  * Use `create(MatchProductsResponseSchema)` to create a new message.
  */
 export const MatchProductsResponseSchema: GenMessage<MatchProductsResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_matcher, 7);
+  messageDesc(file_shoppable_v1_product_matcher, 8);
 
 /**
  * What can be said of a thing or a product.
