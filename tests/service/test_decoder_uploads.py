@@ -255,6 +255,7 @@ async def test_uploads_that_wait_hold_no_thread_that_others_need():
             await call.write(Request(chunk=FILES[name][:2000]))
             calls.append(call)
         assert len((await decoder.decode(FILES["webm"])).frames) == 60
+        assert not any(call.done() for call in calls)
         for call in calls:
             call.cancel()
 
