@@ -7,6 +7,7 @@ resizes to 640 and makes arrays, and keeps nothing; the service does that, and a
 
 import argparse
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -101,7 +102,7 @@ def _sampled(container, stream, sampling):  # type: ignore[no-untyped-def]
 
 
 def serve(films: Sequence[str], pipe: Connection) -> None:
-    """Serve in a process of its own until the pipe closes; answer each message with the peak of memory in MB."""
+    """Serve in a process of its own until the pipe closes."""
 
     async def main() -> None:
         roots = tuple({Path(film).parent for film in films})
@@ -109,21 +110,21 @@ def serve(films: Sequence[str], pipe: Connection) -> None:
         configure_logs(settings)
         async with serving(settings, build) as (_, address):
             pipe.send(address)
-            while await asyncio.to_thread(_receive):
-                pipe.send(_peak_mb())
-
-    def _receive() -> bool:
-        try:
-            return bool(pipe.recv())
-        except EOFError:
-            return False
+            with contextlib.suppress(EOFError):
+                await asyncio.to_thread(pipe.recv)
 
     asyncio.run(main())
 
 
-def _peak_mb() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+def _memory_mb(process: int) -> float:
+    """Return the memory of a process and all below it; what several share counts once."""
+    try:
+        rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+        threads = list(Path(f"/proc/{process}/task").iterdir())
+        children = [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+    except OSError:  # it has just ended
+        return 0.0
+    return int(rollup.split("Pss:")[1].split()[0]) / 1024 + sum(map(_memory_mb, children))
 
 
 @dataclass
@@ -160,10 +161,17 @@ class Service:
             frames += response.HasField("frame")
         return time.perf_counter() - started, frames
 
-    async def peak_mb(self) -> float:
-        """Return the most memory that the server had."""
-        self._pipe.send(True)
-        return float(await asyncio.to_thread(self._pipe.recv))
+    async def memory_mb(self) -> float:
+        """Return the memory of the server and its workers."""
+        return await asyncio.to_thread(_memory_mb, self._process.pid or 0)
+
+    async def peak_mb(self, call: "asyncio.Task[tuple[float, int]]") -> float:
+        """Return the most memory that the server and its workers are seen to have during a call."""
+        peak = 0.0
+        while not call.done():
+            peak = max(peak, await self.memory_mb())
+            await asyncio.sleep(0.05)
+        return peak
 
 
 def length_s(film: Path) -> float:
@@ -225,9 +233,10 @@ async def memory() -> list[dict[str, object]]:
     for minutes in (1, 60):
         film = long_film(minutes)
         async with Service([film]) as service:
-            idle = await service.peak_mb()
-            _, frames = await service.decode(film, common_pb2.FrameSampling(frames_per_second=5))
-            rows.append({"minutes": minutes, "frames": frames, "idle MB": idle, "peak MB": await service.peak_mb()})
+            idle = await service.memory_mb()
+            call = asyncio.create_task(service.decode(film, common_pb2.FrameSampling(frames_per_second=5)))
+            peak = await service.peak_mb(call)
+            rows.append({"minutes": minutes, "frames": call.result()[1], "idle MB": idle, "peak MB": peak})
     rows[1]["ratio"] = float(str(rows[1]["peak MB"])) / float(str(rows[0]["peak MB"]))
     return rows
 
@@ -282,7 +291,7 @@ def main() -> None:
     for name, title in (
         ("modes", "the service and PyAV alone (one codec thread each; and PyAV with all cores)"),
         ("streams", "several films at a time, 5 frames a second of 1280 x 720 at 30"),
-        ("memory", "peak memory of the server"),
+        ("memory", "peak memory of the server and its workers"),
     ):
         if name in figures:
             show(console, title, figures[name])  # type: ignore[arg-type]

@@ -1,16 +1,14 @@
 """Without a GPU, all is decoded in software, and a log line says so. With one, nothing here is tested."""
 
-import threading
+import io
 from pathlib import Path
 
 import av
 import pytest
 from structlog.testing import capture_logs
 
-from shoppable.decoder.adapters.hardware import find_device
 from shoppable.decoder.adapters.opening import Guards
 from shoppable.decoder.adapters.pyav import VideoFile
-from shoppable.decoder.inputs import in_memory
 from shoppable.decoder.settings import DecoderSettings
 from support import videos
 from support.decoder_calls import pixels_of, running_decoder
@@ -44,15 +42,17 @@ def test_a_gpu_that_is_gone_when_a_film_is_opened_does_no_harm(file):
         decode_threads=1,
         device="cuda",
     )
-    video = VideoFile(in_memory(file), guards, field="source", keyframes_only=False, stop=threading.Event())
+    video = VideoFile(io.BytesIO(file), guards, size_bytes=len(file), keyframes_only=False)
+    assert not video.accelerated
     assert sum(frame is not None for frame in video.frames(0)) >= 20
     video.close()
 
 
-def test_no_device_is_looked_for_unless_it_is_wished_for():
+async def test_no_device_is_looked_for_unless_it_is_wished_for():
     with capture_logs() as logs:
-        assert find_device("none") is None
-    assert not logs
+        async with running_decoder(hardware="none"):
+            pass
+    assert not [line for line in logs if "GPU" in line["event"]]
 
 
 def test_ffmpeg_knows_nvdec():

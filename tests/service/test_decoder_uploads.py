@@ -247,14 +247,15 @@ async def test_damaged_uploads_end_in_order():
 
 
 async def test_uploads_that_wait_hold_no_thread_that_others_need():
-    async with running_decoder(workers=1, max_streams=8) as decoder:
+    async with running_decoder(max_streams=7) as decoder:
         calls = []
-        for _ in range(6):
+        for name in ("mpegts", "an mp4 with its index last") * 3:  # the latter wait before they are open
             call = decoder.stub.DecodeFrames(timeout=20)
             await call.write(Request(config=uploading()))
-            await call.write(Request(chunk=FILES["mpegts"][:2000]))
+            await call.write(Request(chunk=FILES[name][:2000]))
             calls.append(call)
         assert len((await decoder.decode(FILES["webm"])).frames) == 60
+        assert not any(call.done() for call in calls)
         for call in calls:
             call.cancel()
 

@@ -97,6 +97,14 @@ async def requests(
         yield frame_decoder_pb2.DecodeFramesRequest(chunk=chunk)
 
 
+async def rest_of(call: Any) -> list[frame_decoder_pb2.DecodeFramesResponse]:
+    """Read a call to its end."""
+    responses = []
+    while (response := await call.read()) is not grpc.aio.EOF:
+        responses.append(response)
+    return responses
+
+
 def chunks_of(data: bytes, size: int = 10_000) -> Iterable[bytes]:
     return (data[start : start + size] for start in itertools.takewhile(len(data).__gt__, itertools.count(0, size)))
 

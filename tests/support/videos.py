@@ -109,6 +109,7 @@ class Clip:
     draw: Callable[[int, int, int], Pixels] = draw
     options: dict[str, str] = field(default_factory=dict)
     container_options: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)  # of the container
 
 
 def encode(clip: Clip) -> bytes:
@@ -124,6 +125,7 @@ def encode(clip: Clip) -> bytes:
 
 
 def _mux(container: "av.container.OutputContainer", clip: Clip) -> None:
+    container.metadata.update(clip.metadata)
     stream = container.add_stream(clip.codec, rate=clip.rate)
     stream.width, stream.height = clip.size
     stream.pix_fmt = clip.pixel_format

@@ -10,10 +10,12 @@ from shoppable.decoder import wire
 from shoppable.decoder.domain import (
     NS_PER_S,
     Encoding,
+    Event,
     InlineSource,
     MediaKind,
     Moments,
     Order,
+    SampledFrame,
     Source,
     Summary,
     UploadSource,
@@ -22,7 +24,6 @@ from shoppable.decoder.domain import (
 )
 from shoppable.decoder.errors import IdleError
 from shoppable.decoder.orders import read_order
-from shoppable.decoder.pipeline import Event, SampledFrame
 from shoppable.decoder.uris import read_uri
 from shoppable.runtime.errors import InvalidRequestError, Violation
 from shoppable.runtime.validation import Violations

@@ -182,3 +182,20 @@ class Summary:
     damaged_packets: int
     end_ns: int  # end of the last decoded frame
     truncated: bool
+
+
+@dataclass(frozen=True)
+class SampledFrame:
+    """A frame that leaves."""
+
+    index: int  # from 0
+    time_ns: int
+    picture: memoryview  # contiguous bytes, as `encoding` says; to be looked at until the next event is asked for
+    encoding: Encoding
+    width: int
+    height: int
+    keyframe: bool
+    scene_cut: bool
+
+
+Event: TypeAlias = VideoFacts | SampledFrame | Summary

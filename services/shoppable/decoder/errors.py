@@ -11,15 +11,8 @@ from shoppable.runtime.errors import (
     Violation,
 )
 
-NOT_A_VIDEO = "NOT_A_VIDEO"  # no container that is read here
-NO_VIDEO_STREAM = "NO_VIDEO_STREAM"  # sound only, or a cover picture
-NO_FRAMES = "NO_FRAMES"  # a video of no length, or without a single frame that can be decoded
-UNSUPPORTED_CODEC = "UNSUPPORTED_CODEC"
-PIXEL_LIMIT = "PIXEL_LIMIT"
-DURATION_LIMIT = "DURATION_LIMIT"
+# Those of what is wrong inside a video are in `faults`.
 SIZE_LIMIT = "SIZE_LIMIT"
-FRAME_LIMIT = "FRAME_LIMIT"
-WORK_LIMIT = "WORK_LIMIT"  # too much work without a frame
 BROKEN_VIDEO = "BROKEN_VIDEO"
 REMOTE_UNAVAILABLE = "REMOTE_UNAVAILABLE"
 SOURCE_CHANGED = "SOURCE_CHANGED"

@@ -1,5 +1,6 @@
 """How a stored picture lies, and how large it leaves."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -65,6 +66,7 @@ def square_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, 
     return max(1, round(width * aspect)), height
 
 
+@functools.lru_cache(maxsize=64)  # exact fractions take as long as a hundredth of a frame
 def fit(width: int, height: int, longest_side: int | None) -> tuple[int, int]:
     """Return the size of a picture whose longest side is at most `longest_side`; it never grows."""
     longest = max(width, height)

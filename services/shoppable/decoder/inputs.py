@@ -40,17 +40,15 @@ class OpenFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it, and what belongs to it; safe to repeat."""
         try:
             self.file.close()
         finally:
             if self.release is not None:
                 self.release()
-
-    def whole_size(self) -> int:
-        """Return the size in bytes; of a file that arrives only at its end, for which this waits."""
-        if self.seekable and self.size_bytes is not None:
-            return self.size_bytes
-        return self.file.seek(0, io.SEEK_END)
 
 
 def in_memory(data: bytes) -> OpenFile:

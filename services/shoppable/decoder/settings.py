@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from shoppable.decoder.adapters.hardware import Wish
+from shoppable.decoder.workers.devices import Wish
 from shoppable.runtime.settings import Names, Paths, ServerSettings, split_list
 
 Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], NoDecode, BeforeValidator(split_list)]
@@ -102,7 +102,9 @@ class DecoderSettings(ServerSettings):
     max_streams: int = Field(
         16, ge=1, description="videos in work at a time; more are refused with RESOURCE_EXHAUSTED and RetryInfo"
     )
-    workers: int = Field(0, ge=0, le=256, description="threads that decode, for all videos; 0: one a core")
+    max_video_memory_bytes: int = Field(
+        2**30, ge=2**26, description="most memory that the process which decodes a video may take for it"
+    )
     decode_threads: int = Field(
         1,
         ge=1,

@@ -42,14 +42,14 @@ class Sources:
         self._buckets = buckets
         self._loop = asyncio.get_running_loop()
 
-    def open(self, source: UriSource | InlineSource, *, field: str, seeks: bool, stop: threading.Event) -> OpenFile:
+    def open(self, source: UriSource | InlineSource, stop: threading.Event, *, field: str, seeks: bool) -> OpenFile:
         """Open a source. Blocking.
 
         Args:
             source: What the request names.
+            stop: Ends all waiting soon after it is set.
             field: The path of the source in the request, for errors.
             seeks: Whether the reader is better off with a file in which it can seek, even if it has to wait for it.
-            stop: Ends all waiting soon after it is set.
 
         Raises:
             ServiceError: It cannot be had; see the contract.

@@ -39,14 +39,16 @@ class FrameDecoderServiceStub:
     Errors:
     - INVALID_ARGUMENT: the source is missing, too large, no video, or of a refused format or size
       (reasons INVALID_REQUEST, NOT_A_VIDEO, NO_VIDEO_STREAM, NO_FRAMES, UNSUPPORTED_CODEC), or beyond a limit,
-      which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT).
-      Of a web server's file also CONTENT_ENCODED, REMOTE_REFUSED and TOO_MANY_REDIRECTS.
+      which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT,
+      MEMORY_LIMIT). Of a web server's file also CONTENT_ENCODED, REMOTE_REFUSED and TOO_MANY_REDIRECTS.
     - NOT_FOUND: nothing at the URI (ResourceInfo).
     - PERMISSION_DENIED: the URI leads to what the operator did not allow (OUTSIDE_ROOTS, HOST_NOT_ALLOWED,
       PORT_NOT_ALLOWED, ADDRESS_NOT_ALLOWED, REDIRECT_DENIED, BUCKET_NOT_ALLOWED), or is not handed out
       (FILE_NOT_READABLE, REMOTE_DENIED).
     - RESOURCE_EXHAUSTED: the decoder is busy (RetryInfo).
-    - UNAVAILABLE: what holds the video cannot be read now (FILE_SYSTEM_FAILED, REMOTE_UNAVAILABLE; RetryInfo).
+    - UNAVAILABLE: what holds the video cannot be read now (FILE_SYSTEM_FAILED, REMOTE_UNAVAILABLE; RetryInfo), or the
+      process that decodes was killed, or none can be started (WORKER_KILLED, NO_WORKER; RetryInfo).
+    - DATA_LOSS: the codec crashed on the video (DECODER_CRASHED, with the signal's name).
     - DEADLINE_EXCEEDED: besides the caller's own deadline, the video's server was waited for too long in all
       (reason REMOTE_TOO_SLOW).
     """
@@ -81,14 +83,16 @@ class FrameDecoderServiceAsyncStub(FrameDecoderServiceStub):
     Errors:
     - INVALID_ARGUMENT: the source is missing, too large, no video, or of a refused format or size
       (reasons INVALID_REQUEST, NOT_A_VIDEO, NO_VIDEO_STREAM, NO_FRAMES, UNSUPPORTED_CODEC), or beyond a limit,
-      which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT).
-      Of a web server's file also CONTENT_ENCODED, REMOTE_REFUSED and TOO_MANY_REDIRECTS.
+      which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT,
+      MEMORY_LIMIT). Of a web server's file also CONTENT_ENCODED, REMOTE_REFUSED and TOO_MANY_REDIRECTS.
     - NOT_FOUND: nothing at the URI (ResourceInfo).
     - PERMISSION_DENIED: the URI leads to what the operator did not allow (OUTSIDE_ROOTS, HOST_NOT_ALLOWED,
       PORT_NOT_ALLOWED, ADDRESS_NOT_ALLOWED, REDIRECT_DENIED, BUCKET_NOT_ALLOWED), or is not handed out
       (FILE_NOT_READABLE, REMOTE_DENIED).
     - RESOURCE_EXHAUSTED: the decoder is busy (RetryInfo).
-    - UNAVAILABLE: what holds the video cannot be read now (FILE_SYSTEM_FAILED, REMOTE_UNAVAILABLE; RetryInfo).
+    - UNAVAILABLE: what holds the video cannot be read now (FILE_SYSTEM_FAILED, REMOTE_UNAVAILABLE; RetryInfo), or the
+      process that decodes was killed, or none can be started (WORKER_KILLED, NO_WORKER; RetryInfo).
+    - DATA_LOSS: the codec crashed on the video (DECODER_CRASHED, with the signal's name).
     - DEADLINE_EXCEEDED: besides the caller's own deadline, the video's server was waited for too long in all
       (reason REMOTE_TOO_SLOW).
     """
@@ -126,14 +130,16 @@ class FrameDecoderServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         - INVALID_ARGUMENT: the source is missing, too large, no video, or of a refused format or size
           (reasons INVALID_REQUEST, NOT_A_VIDEO, NO_VIDEO_STREAM, NO_FRAMES, UNSUPPORTED_CODEC), or beyond a limit,
-          which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT).
-          Of a web server's file also CONTENT_ENCODED, REMOTE_REFUSED and TOO_MANY_REDIRECTS.
+          which is told with the value (PIXEL_LIMIT, DURATION_LIMIT, FRAME_LIMIT, SIZE_LIMIT, WORK_LIMIT,
+          MEMORY_LIMIT). Of a web server's file also CONTENT_ENCODED, REMOTE_REFUSED and TOO_MANY_REDIRECTS.
         - NOT_FOUND: nothing at the URI (ResourceInfo).
         - PERMISSION_DENIED: the URI leads to what the operator did not allow (OUTSIDE_ROOTS, HOST_NOT_ALLOWED,
           PORT_NOT_ALLOWED, ADDRESS_NOT_ALLOWED, REDIRECT_DENIED, BUCKET_NOT_ALLOWED), or is not handed out
           (FILE_NOT_READABLE, REMOTE_DENIED).
         - RESOURCE_EXHAUSTED: the decoder is busy (RetryInfo).
-        - UNAVAILABLE: what holds the video cannot be read now (FILE_SYSTEM_FAILED, REMOTE_UNAVAILABLE; RetryInfo).
+        - UNAVAILABLE: what holds the video cannot be read now (FILE_SYSTEM_FAILED, REMOTE_UNAVAILABLE; RetryInfo), or the
+          process that decodes was killed, or none can be started (WORKER_KILLED, NO_WORKER; RetryInfo).
+        - DATA_LOSS: the codec crashed on the video (DECODER_CRASHED, with the signal's name).
         - DEADLINE_EXCEEDED: besides the caller's own deadline, the video's server was waited for too long in all
           (reason REMOTE_TOO_SLOW).
         """

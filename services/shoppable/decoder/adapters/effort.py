@@ -4,8 +4,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from shoppable.decoder import errors
-from shoppable.decoder.errors import RefusedVideoError
+from shoppable.decoder.faults import WORK_LIMIT, RefusedError
 
 
 class Effort:
@@ -14,9 +13,8 @@ class Effort:
     Waiting for a reader, a disk or a thread does not count.
     """
 
-    def __init__(self, limit_s: float, field: str) -> None:
+    def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._field = field
         self._spent_s = 0.0
         self._since_s: float | None = None
 
@@ -41,15 +39,14 @@ class Effort:
         """Refuse the video if it has cost too much.
 
         Raises:
-            RefusedVideoError: It has.
+            RefusedError: It has.
         """
         running_s = 0.0 if self._since_s is None else time.thread_time() - self._since_s
         spent_s = self._spent_s + running_s
         if spent_s > self._limit_s:
-            raise RefusedVideoError(
-                self._field,
+            raise RefusedError(
                 f"must give a frame for each {self._limit_s:g} s of work, and has given none for {spent_s:.0f} s",
-                reason=errors.WORK_LIMIT,
+                reason=WORK_LIMIT,
                 limit=int(self._limit_s),
                 value=int(spent_s),
             )

@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 from av.packet import Packet
-from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import SideData, SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -31,7 +31,10 @@ class DecodedFrame:
     @property
     def orientation(self) -> Orientation:
         """Return how the picture becomes upright."""
-        matrix = self.picture.side_data.get(SideDataType.DISPLAYMATRIX.name)
+        # Not `picture.side_data`, which the picture keeps and which keeps the picture: such frames would pile up until
+        # the garbage collector looks, each with its memory.
+        found = SideDataContainer(self.picture)  # type: ignore[call-arg]  # its stub forgets the frame
+        matrix = found.get(SideDataType.DISPLAYMATRIX.name)
         if matrix is None:
             return UPRIGHT
         return orientation_of(np.frombuffer(bytes(cast(SideData, matrix)), np.int32).tolist())

@@ -1,33 +1,23 @@
 """Decoding on a GPU (NVDEC), where there is one.
 
 Untested on a real one: the machines that run the tests have none. What is tested is that without one all is decoded in
-software, and that a log line says so.
+software, and that a log line says so: see `workers.devices`.
 """
 
-from typing import Literal
-
-import structlog
 from av.codec.codec import Codec
 from av.codec.hwaccel import HWAccel
 from av.error import FFmpegError
 
-Wish = Literal["none", "cuda", "auto"]
 FAILURES = (FFmpegError, NotImplementedError, ValueError)
-_log = structlog.get_logger(__name__)
 
 
-def find_device(wish: Wish) -> str | None:
-    """Return the kind of device that decodes, or None for software. Logs what was found, unless none is wished for."""
-    if wish == "none":
-        return None
+def device_failure(device: str) -> str | None:
+    """Return what is wrong with a kind of device, or None if it is there and decodes."""
     try:
-        HWAccel("cuda").create(Codec("h264", "r"))
+        HWAccel(device).create(Codec("h264", "r"))
     except FAILURES as error:
-        log = _log.warning if wish == "cuda" else _log.info
-        log("no GPU to decode on: decoding in software", hardware=wish, error=type(error).__name__)
-        return None
-    _log.info("decoding on a GPU what it can decode", hardware=wish)
-    return "cuda"
+        return type(error).__name__
+    return None
 
 
 def acceleration(device: str) -> HWAccel:

@@ -6,35 +6,47 @@ Guards, each of which was seen to be needed:
 - `max_pixels` is given to the opening, which decodes a little to learn about the streams, and again to the codec,
   which does not inherit it.
 - Metadata is decoded with replacement: bad text would otherwise raise UnicodeDecodeError.
-- FFmpeg reads through `WatchedFile`, so that a stop reaches it even while it searches a long file for a packet.
+- FFmpeg reads through `WatchedFile`, which bounds the work even while it searches a long file for a packet.
 """
 
 import contextlib
-import threading
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 import av
 import av.error
-import structlog
 from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from shoppable.decoder import errors
-from shoppable.decoder.adapters import hardware
+from shoppable.decoder import faults
+from shoppable.decoder.adapters import hardware, memory
 from shoppable.decoder.adapters.effort import Effort
 from shoppable.decoder.domain import NS_PER_S
-from shoppable.decoder.errors import RefusedVideoError, StoppedError
-from shoppable.decoder.inputs import OpenFile
-from shoppable.runtime.errors import UnavailableError
+from shoppable.decoder.faults import RefusedError, UnreadableError
 
 # What FFmpeg's calls raise on bytes that make no sense. MemoryError comes from sizes that nobody could allocate.
 DAMAGE = (av.error.FFmpegError, UnicodeDecodeError, MemoryError, OverflowError)
-_log = structlog.get_logger(__name__)
 _NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails
+
+
+class ReadableFile(Protocol):
+    """What is read like a file, by one thread at a time."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most so many bytes; none at the end."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a place, and return it."""
+
+    def tell(self) -> int:
+        """Return the place."""
+
+    def seekable(self) -> bool:
+        """Return whether it can be read at any place. If not, only from the beginning, while little has been read."""
 
 
 @dataclass(frozen=True)
@@ -50,58 +62,57 @@ class Guards:
     decode_threads: int
     device: str | None = None  # a GPU that decodes, as FFmpeg names its kind; None: software
 
-    def check_pixels(self, width: int, height: int, field: str) -> None:
+    def check_pixels(self, width: int, height: int) -> None:
         """Refuse a stored picture that is too large."""
         pixels = width * height
         if pixels > self.max_pixels:
-            raise self.too_large(field, f"has {width} x {height}", value=pixels)
+            raise self.too_large(f"has {width} x {height}", value=pixels)
 
-    def too_large(self, field: str, text: str, *, value: int | None = None) -> RefusedVideoError:
+    def too_large(self, text: str, *, value: int | None = None) -> RefusedError:
         """Return the refusal of pictures that are too large; `value` is their size in pixels, if it is known."""
-        return RefusedVideoError(
-            field,
+        return RefusedError(
             f"must have frames of at most {self.max_pixels} pixels, and {text}",
-            reason=errors.PIXEL_LIMIT,
+            reason=faults.PIXEL_LIMIT,
             limit=self.max_pixels,
             value=value,
         )
 
-    def check_frames(self, frames: int, field: str) -> None:
+    def check_memory(self, error: Exception) -> None:
+        """Tell a lack of memory from damage: see `memory`."""
+        memory.check_memory(error, max_pixels=self.max_pixels)
+
+    def check_frames(self, frames: int) -> None:
         """Refuse a video of too many frames."""
         if frames > self.max_frames:
-            raise RefusedVideoError(
-                field,
+            raise RefusedError(
                 f"must have at most {self.max_frames} frames",
-                reason=errors.FRAME_LIMIT,
+                reason=faults.FRAME_LIMIT,
                 limit=self.max_frames,
                 value=frames,
             )
 
-    def check_duration(self, duration_ns: int, field: str) -> None:
+    def check_duration(self, duration_ns: int) -> None:
         """Refuse a video that is too long."""
         if duration_ns > self.max_duration_ns:
             limit, value = self.max_duration_ns // NS_PER_S, duration_ns // NS_PER_S
-            raise RefusedVideoError(
-                field,
+            raise RefusedError(
                 f"must last at most {limit} s, and lasts {value} s or more",
-                reason=errors.DURATION_LIMIT,
+                reason=faults.DURATION_LIMIT,
                 limit=limit,
                 value=value,
             )
 
 
 class WatchedFile:
-    """The file as FFmpeg sees it. Its calls raise StoppedError once `stop` is set, and when the effort is too much."""
+    """The file as FFmpeg sees it. Its calls raise RefusedError when the effort is too much."""
 
-    def __init__(self, opened: OpenFile, stop: threading.Event, effort: Effort) -> None:
-        self._file = opened.file
-        self._seekable = opened.seekable
-        self._stop = stop
+    def __init__(self, file: ReadableFile, effort: Effort) -> None:
+        self._file = file
         self._effort = effort
 
     def read(self, size: int) -> bytes:
         """Return the next bytes."""
-        self._check()
+        self._effort.check()
         try:
             return self._file.read(size)
         except OSError as error:
@@ -109,7 +120,7 @@ class WatchedFile:
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Go to a place."""
-        self._check()
+        self._effort.check()
         try:
             return self._file.seek(offset, whence)
         except ValueError:  # a place before the file's start, which only a broken container asks for
@@ -121,16 +132,11 @@ class WatchedFile:
 
     def seekable(self) -> bool:
         """Return whether FFmpeg may seek. If not, it neither looks for an index at the end nor asks for the size."""
-        return self._seekable
+        return self._file.seekable()
 
     def tell(self) -> int:
         """Return the place."""
         return self._file.tell()
-
-    def _check(self) -> None:
-        if self._stop.is_set():
-            raise StoppedError
-        self._effort.check()
 
 
 @dataclass(frozen=True)
@@ -143,31 +149,32 @@ class OpenVideo:
     time_base: Fraction  # seconds
     origin: int | None  # when the stream starts, in its time base
     duration_ns: int | None
+    accelerated: bool  # decoded on a GPU, if its kind of codec can be
 
 
-def open_video(file: WatchedFile, guards: Guards, *, field: str, keyframes_only: bool) -> OpenVideo:
-    """Open a video, at its beginning. Blocking. `field` is the path of the source in the request.
+def open_video(file: WatchedFile, guards: Guards, *, keyframes_only: bool) -> OpenVideo:
+    """Open a video, at its beginning. Blocking.
 
     Raises:
-        RefusedVideoError: It is no video, or outside the limits.
-        UnavailableError: The file cannot be read.
-        StoppedError: Nobody wants it any more.
+        RefusedError: It is no video, or outside the limits.
+        UnreadableError: The file cannot be read.
     """
-    container = _open_container(file, guards, field)
+    container, accelerated = _open_container(file, guards)
     with contextlib.ExitStack() as stack:
         stack.callback(container.close)
-        stream = _choose_stream(container, guards, field)
-        codec = _open_codec(stream, guards, field, keyframes_only=keyframes_only)
+        stream = _choose_stream(container, guards)
+        codec = _open_codec(stream, guards, keyframes_only=keyframes_only)
         if not stream.time_base:
-            raise RefusedVideoError(field, "must tell the times of its frames", reason=errors.NOT_A_VIDEO)
+            raise RefusedError("must tell the times of its frames", reason=faults.NOT_A_VIDEO)
         time_base = Fraction(stream.time_base)
         duration_ns = _stated_duration_ns(container, stream, time_base)
-        guards.check_duration(duration_ns or 0, field)
+        guards.check_duration(duration_ns or 0)
         stack.pop_all()
-    return OpenVideo(container, stream, codec, time_base, stream.start_time, duration_ns)
+    return OpenVideo(container, stream, codec, time_base, stream.start_time, duration_ns, accelerated)
 
 
-def _open_container(file: WatchedFile, guards: Guards, field: str) -> InputContainer:
+def _open_container(file: WatchedFile, guards: Guards) -> tuple[InputContainer, bool]:
+    """Return it, and whether a GPU decodes it."""
     options = {
         "format_whitelist": ",".join(guards.formats),
         "protocol_whitelist": "none",
@@ -177,18 +184,17 @@ def _open_container(file: WatchedFile, guards: Guards, field: str) -> InputConta
     file.seek(0)
     if guards.device is not None:
         try:
-            accelerated = hardware.acceleration(guards.device)
-            return av.open(file, "r", options=options, metadata_errors="replace", hwaccel=accelerated)
+            device = hardware.acceleration(guards.device)
+            return av.open(file, "r", options=options, metadata_errors="replace", hwaccel=device), True
         except hardware.FAILURES:
-            _log.info("this video is decoded in software", device=guards.device)
             file.seek(0)
     try:
-        return av.open(file, "r", options=options, metadata_errors="replace")
+        return av.open(file, "r", options=options, metadata_errors="replace"), False
     except DAMAGE as error:
-        raise RefusedVideoError(
-            field,
+        guards.check_memory(error)
+        raise RefusedError(
             f"must be a whole video in a container that is read here: {', '.join(guards.formats)}",
-            reason=errors.NOT_A_VIDEO,
+            reason=faults.NOT_A_VIDEO,
         ) from error
 
 
@@ -198,8 +204,8 @@ def codec_name(stream: Stream) -> str:
     return "" if codec is None else str(stream.codec_context.codec.canonical_name)
 
 
-def _failed_read() -> UnavailableError:
-    return UnavailableError("the video's file cannot be read now", reason="FILE_SYSTEM_FAILED")
+def _failed_read() -> UnreadableError:
+    return UnreadableError("the video's file cannot be read now")
 
 
 def _merit(stream: VideoStream, guards: Guards) -> tuple[bool, bool, int, int]:
@@ -214,12 +220,12 @@ def _names(codec: VideoCodecContext) -> set[str]:
     return {codec.codec.name, str(codec.codec.canonical_name)}
 
 
-def _choose_stream(container: InputContainer, guards: Guards, field: str) -> VideoStream:
+def _choose_stream(container: InputContainer, guards: Guards) -> VideoStream:
     films = [stream for stream in container.streams.video if not stream.disposition & _NO_FILM]
     if not len(container.streams):
-        raise RefusedVideoError(field, "must be a whole video, and has no stream at all", reason=errors.NOT_A_VIDEO)
+        raise RefusedError("must be a whole video, and has no stream at all", reason=faults.NOT_A_VIDEO)
     if not films:
-        raise RefusedVideoError(field, "must have a stream of moving pictures", reason=errors.NO_VIDEO_STREAM)
+        raise RefusedError("must have a stream of moving pictures", reason=faults.NO_VIDEO_STREAM)
     chosen = max(films, key=lambda stream: _merit(stream, guards))
     for stream in container.streams:
         if stream.index != chosen.index:
@@ -227,16 +233,15 @@ def _choose_stream(container: InputContainer, guards: Guards, field: str) -> Vid
     return chosen
 
 
-def _open_codec(stream: VideoStream, guards: Guards, field: str, *, keyframes_only: bool) -> VideoCodecContext:
+def _open_codec(stream: VideoStream, guards: Guards, *, keyframes_only: bool) -> VideoCodecContext:
     codec: VideoCodecContext | None = stream.codec_context  # None: FFmpeg has no decoder for it
     name = codec_name(stream)
     if codec is None or not _names(codec) & set(guards.codecs):
-        raise RefusedVideoError(
-            field,
+        raise RefusedError(
             f"must be of a codec that is decoded here ({', '.join(guards.codecs)}), and is {name or 'unknown'}",
-            reason=errors.UNSUPPORTED_CODEC,
+            reason=faults.UNSUPPORTED_CODEC,
         )
-    guards.check_pixels(codec.width, codec.height, field)
+    guards.check_pixels(codec.width, codec.height)
     codec.options = {"max_pixels": str(guards.max_pixels)}
     codec.thread_count = guards.decode_threads
     # Threads that decode several frames at a time hold as many frames more.
@@ -246,9 +251,8 @@ def _open_codec(stream: VideoStream, guards: Guards, field: str, *, keyframes_on
     try:
         codec.open(strict=False)
     except DAMAGE as error:
-        raise RefusedVideoError(
-            field, f"must be {name} that its decoder takes", reason=errors.UNSUPPORTED_CODEC
-        ) from error
+        guards.check_memory(error)
+        raise RefusedError(f"must be {name} that its decoder takes", reason=faults.UNSUPPORTED_CODEC) from error
     return codec
 
 

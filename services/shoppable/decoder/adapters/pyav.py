@@ -3,7 +3,7 @@
 Not thread-safe: one thread at a time.
 """
 
-import threading
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,16 +12,14 @@ from av.error import ArgumentError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from shoppable.decoder import errors
 from shoppable.decoder.adapters.effort import Effort
 from shoppable.decoder.adapters.ending import ends_early, ends_inside_ts_packet, index_promises_more
 from shoppable.decoder.adapters.facts import facts_of
 from shoppable.decoder.adapters.frames import Clock, DecodedFrame, LeapFilter
-from shoppable.decoder.adapters.opening import DAMAGE, Guards, WatchedFile, open_video
+from shoppable.decoder.adapters.opening import DAMAGE, Guards, ReadableFile, WatchedFile, open_video
 from shoppable.decoder.containers import TS_HEAD_BYTES
 from shoppable.decoder.domain import NS_PER_S
-from shoppable.decoder.errors import BrokenVideoError, RefusedVideoError, StoppedError
-from shoppable.decoder.inputs import OpenFile
+from shoppable.decoder.faults import NO_FRAMES, BrokenError, RefusedError
 
 _MAX_READ_FAILURES = 16  # in a row, until the file counts as broken
 _MAX_WITHOUT_SIZE = 8  # packets in a row
@@ -44,42 +42,41 @@ class _Pass:
 class VideoFile:
     """A video that is open."""
 
-    def __init__(
-        self, opened: OpenFile, guards: Guards, *, field: str, keyframes_only: bool, stop: threading.Event
-    ) -> None:
+    def __init__(self, file: ReadableFile, guards: Guards, *, size_bytes: int | None, keyframes_only: bool) -> None:
         """Open the video and decode its first frame, which tells more than the container. Blocking.
 
         Args:
-            opened: The file; the caller closes it.
+            file: The file; the caller closes it.
             guards: The limits.
-            field: The path of the source in the request, for errors.
+            size_bytes: The size of the file; None if it is not known yet.
             keyframes_only: Whether all frames but key frames are passed over undecoded.
-            stop: Ends all work when it is set, from whatever thread.
 
         Raises:
-            RefusedVideoError: It is no video, has no frame, or is outside the limits.
-            UnavailableError: The file cannot be read.
-            StoppedError: `stop` was set.
+            RefusedError: It is no video, has no frame, or is outside the limits.
+            UnreadableError: The file cannot be read.
         """
-        self._opened = opened
-        self._effort = Effort(guards.max_idle_work_s, field)
-        self._file = WatchedFile(opened, stop, self._effort)
+        self._size_bytes = size_bytes
+        self._effort = Effort(guards.max_idle_work_s)
+        self._file = WatchedFile(file, self._effort)
         self._guards = guards
-        self._field = field
         self._keyframes_only = keyframes_only
-        self._stop = stop
         self._pass = _Pass()
         self._rules_out: Callable[[int], bool] | None = None
-        self._seeks_badly = not opened.seekable  # or it was tried, and led nowhere
+        self._seeks_badly = not file.seekable()  # or it was tried, and led nowhere
         self._head = self._file.read(TS_HEAD_BYTES)  # now: some files cannot be read again
         self._open()
         try:
             self._frames = self._decode()
             self._first: DecodedFrame | None = self._required_frame(self._frames)
-            self.facts = facts_of(self._video, self._first, size_bytes=opened.size_bytes)
+            self.facts = facts_of(self._video, self._first, size_bytes=size_bytes)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def accelerated(self) -> bool:
+        """Return whether a GPU decodes it, if its kind of codec can be."""
+        return self._video.accelerated
 
     @property
     def tick_ns(self) -> int:
@@ -111,10 +108,6 @@ class VideoFile:
         # In AVI frames are told apart by what was decoded when.
         self._rules_out = None if self._video.container.format.name == "avi" else rules_out
 
-    def note_damage(self) -> None:
-        """Count a frame that was decoded, but of which no picture can be made."""
-        self._pass.damaged_packets += 1
-
     @property
     def end_ns(self) -> int:
         """Return the end of the last decoded frame."""
@@ -124,7 +117,7 @@ class VideoFile:
     def truncated(self) -> bool:
         """Return whether the file, which must have been read to its end, stops well before the end it states."""
         return self._ends_early() or ends_inside_ts_packet(
-            self._video.container.format.name, self._head, self._opened.whole_size()
+            self._video.container.format.name, self._head, self._whole_size()
         )
 
     def frames(self, start_ns: int) -> Iterator[DecodedFrame | None]:
@@ -136,15 +129,15 @@ class VideoFile:
         often after the time: then it is tried from earlier, and at last all is decoded from the beginning.
 
         Raises:
-            RefusedVideoError: A frame, or the video's time, is outside the limits.
-            BrokenVideoError: Nothing more can be read although the video has not ended.
-            UnavailableError, StoppedError: As at the opening.
+            RefusedError: A frame, or the video's time, is outside the limits.
+            BrokenError: Nothing more can be read although the video has not ended.
+            UnreadableError: As at the opening.
         """
         first, frames = self._first, self._frames
         self._first = None
         if first is None:
             first, frames = self._frames_near(start_ns)
-        elif start_ns > first.time_ns and self._opened.seekable:
+        elif start_ns > first.time_ns and self._file.seekable():
             self._pass = _Pass()  # what was decoded to know the video does not count
             first, frames = self._frames_near(start_ns)
         if first is not None:
@@ -170,7 +163,7 @@ class VideoFile:
 
     def _open(self) -> None:
         with self._effort:
-            self._video = open_video(self._file, self._guards, field=self._field, keyframes_only=self._keyframes_only)
+            self._video = open_video(self._file, self._guards, keyframes_only=self._keyframes_only)
         self._clock = Clock(self._video, keyframes_only=self._keyframes_only)
 
     # From a place on
@@ -201,7 +194,7 @@ class VideoFile:
     def _required_frame(self, frames: Iterator[DecodedFrame | None]) -> DecodedFrame:
         first = self._next_frame(frames)
         if first is None:
-            raise RefusedVideoError(self._field, "must hold a frame that can be decoded", reason=errors.NO_FRAMES)
+            raise RefusedError("must hold a frame that can be decoded", reason=NO_FRAMES)
         return first
 
     @staticmethod
@@ -209,7 +202,7 @@ class VideoFile:
         """Return the next frame, or None if there is none to be had."""
         try:
             return next((frame for frame in frames if frame is not None), None)
-        except BrokenVideoError:
+        except BrokenError:
             return None
 
     def _decode(self, *, due_ns: int = 0) -> Iterator[DecodedFrame | None]:
@@ -221,11 +214,11 @@ class VideoFile:
             yield None
         yield from map(self._checked, leaps.rest())
         self._pass.damaged_packets += leaps.dropped
-        if index_promises_more(self._video.stream, self._opened.whole_size()):
-            raise BrokenVideoError("the video's file ends before the frames that its index lists")
+        if index_promises_more(self._video.stream, self._whole_size()):
+            raise BrokenError("the video's file ends before the frames that its index lists")
 
     def _checked(self, frame: DecodedFrame) -> DecodedFrame:
-        self._guards.check_duration(frame.time_ns, self._field)
+        self._guards.check_duration(frame.time_ns)
         self._pass.end_ns = max(self._pass.end_ns, frame.end_ns)
         return frame
 
@@ -234,8 +227,6 @@ class VideoFile:
         failures = 0
         packets = self._video.container.demux(self._video.stream)
         while True:
-            if self._stop.is_set():
-                raise StoppedError
             try:
                 with self._effort:
                     packet = next(packets)
@@ -245,13 +236,14 @@ class VideoFile:
                 packets = self._video.container.demux(self._video.stream)
                 continue
             except DAMAGE as error:
+                self._guards.check_memory(error)
                 failures += 1
                 if failures < _MAX_READ_FAILURES:
                     packets = self._video.container.demux(self._video.stream)
                     continue
                 yield None
                 if self._video.duration_ns is None or self._ends_early():
-                    raise BrokenVideoError("nothing more can be read from the video's file") from error
+                    raise BrokenError("nothing more can be read from the video's file") from error
                 return
             self._pass.damaged_packets += failures
             failures = 0
@@ -273,18 +265,19 @@ class VideoFile:
             with self._effort:
                 pictures = codec.decode(None if flushes else packet)
         except DAMAGE as error:
+            self._guards.check_memory(error)
             self._check_growth(error)
             count.damaged_packets += not flushes
             return
         for picture in pictures:
-            self._guards.check_pixels(picture.width, picture.height, self._field)
+            self._guards.check_pixels(picture.width, picture.height)
             if picture.is_corrupt:
                 count.damaged_packets += 1
                 continue
             count.frames_decoded += 1
             count.without_size = 0
             self._effort.rewarded()
-            self._guards.check_frames(count.frames_decoded, self._field)
+            self._guards.check_frames(count.frames_decoded)
             time_ns, end_ns = self._clock.span_of(picture, due_ns=count.end_ns)
             yield DecodedFrame(time_ns, end_ns, bool(picture.key_frame), picture)
 
@@ -295,10 +288,16 @@ class VideoFile:
         it takes several packets, since one may be damaged.
         """
         codec, count = self._video.codec, self._pass
-        self._guards.check_pixels(codec.width, codec.height, self._field)
+        self._guards.check_pixels(codec.width, codec.height)
         count.without_size += isinstance(error, ArgumentError) and not codec.width
         if count.without_size >= _MAX_WITHOUT_SIZE:
-            raise self._guards.too_large(self._field, "has larger ones")
+            raise self._guards.too_large("has larger ones")
+
+    def _whole_size(self) -> int:
+        """Return the size in bytes; of a file that arrives only at its end, for which this waits."""
+        if self._file.seekable() and self._size_bytes is not None:
+            return self._size_bytes
+        return self._file.seek(0, io.SEEK_END)
 
     def _ends_early(self) -> bool:
         return ends_early(self._video.duration_ns, self._pass.read_until_ns)
