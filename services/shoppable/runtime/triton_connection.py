@@ -31,12 +31,12 @@ _CHANNEL_ARGUMENTS = (
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.enable_http_proxy", 0),
-    # Several replicas of Triton behind one name take turns.
-    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
     # A restarted Triton should be found within a second or two, not after gRPC's two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
+# Several replicas of Triton behind one name take turns. Not on this host: after a restart, turns are slower to try again.
+_TURNS = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
 
 
 class TritonSettings(ServerSettings):
@@ -84,7 +84,8 @@ class TritonClient(InferenceServerClient):  # type: ignore[misc]  # tritonclient
         """
         files = peer_files(settings)
         credentials = files.credentials() if files else None
-        super().__init__(settings.triton_endpoint, creds=credentials, channel_args=list(_CHANNEL_ARGUMENTS))
+        arguments = [*_CHANNEL_ARGUMENTS, *([] if is_this_host(settings.triton_endpoint) else [_TURNS])]
+        super().__init__(settings.triton_endpoint, creds=credentials, channel_args=arguments)
         self._headers = settings.triton_headers()
         mode = settings.triton_shared_memory
         self._regions: SharedRegions | None = None
