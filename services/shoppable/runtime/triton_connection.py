@@ -35,7 +35,8 @@ _CHANNEL_ARGUMENTS = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
-# Several replicas of Triton behind one name take turns. Not on this host: after a restart, turns are slower to try again.
+# Several replicas of Triton behind one name take turns. Not on this host: after a restart, turns are slower to try
+# again.
 _TURNS = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
 
 
