@@ -24,8 +24,8 @@ class Candidate:
     """A product that a thing may be.
 
     `similarity` is the mean over the views of each view's best image, -1..1. `score` orders; it is the similarity and
-    what a hint is worth. `margin` is by how much the score exceeds the best other product's. `agreeing_views` is how many
-    of the `views` are by themselves more like this product than like any other.
+    what a hint is worth. `margin` is by how much the score exceeds the best other product's. `agreeing_views` is how
+    many of the `views` are by themselves more like this product than like any other.
     """
 
     product_id: str
