@@ -104,6 +104,16 @@ def calibrate(
         Path | None,
         typer.Option("--labels", metavar="FILE", exists=True, dir_okay=False, help="Labelled pictures: see above."),
     ] = None,
+    not_for_sale: Annotated[
+        float | None,
+        typer.Option(
+            "--not-for-sale",
+            metavar="SHARE",
+            min=0,
+            max=0.9,
+            help="Share of the things met that the catalogue does not have, if the labels do not say: default 0.2.",
+        ),
+    ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Forget what was learned.")] = False,
     json: JsonOption = False,
     matcher: MatcherOption = None,
@@ -116,7 +126,8 @@ def calibrate(
     **FILE** is JSON lines, one thing a line: `images` (paths relative to the file, cut to the thing: one, or up to 8
     views of it) and `product_id`, empty for a thing that the catalogue does not have. Or CSV with these columns, the
     images separated by `|`. Fifty things help; hundreds, of the kind of film or photo to be searched, and with their
-    share of things that are not for sale, are better. Run it again when the catalogue has grown much.
+    share of things that are not for sale, are better. Run it again when the catalogue has grown much. Pictures of this
+    kind help a product even more as its own reference images: give some to the catalogue, and others to this.
 
     Examples:
         shoppable catalog calibrate shop --labels labels.jsonl
@@ -133,6 +144,8 @@ def calibrate(
         raise typer.BadParameter(f"{name!r} is a product; name a catalogue")
     if (labels is None) == (not reset):
         raise UsageError("give --labels FILE, or --reset")
+    if reset and not_for_sale is not None:
+        raise UsageError("--not-for-sale goes with --labels")
     try:
         things = read_labels(labels) if labels else []
     except LabelsError as error:
@@ -144,7 +157,9 @@ def calibrate(
         async with open_matcher(options, matcher) as (reporter, _, channel):
             with reporter.bar(f"reading {len(things)} things") as bar:
                 summary = None
-                config = pb.CalibrationConfig(catalog=f"catalogs/{catalog_id}", reset=reset)
+                config = pb.CalibrationConfig(
+                    catalog=f"catalogs/{catalog_id}", reset=reset, not_for_sale_share=not_for_sale
+                )
                 async for response in CatalogClient(channel).calibrate_catalog(config, _messages(things)):
                     if response.WhichOneof("response") == "summary":
                         summary = response.summary
