@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -161,6 +161,20 @@ def tracks(queries: Sequence[Described], views: int) -> Iterator[Sequence[Descri
                 yield chosen
 
 
+def split(labelled: LabelledSet, parts: int) -> list[LabelledSet]:
+    """Return a set's queries in parts; those of a product that follow each other, and so are alike, stay together."""
+    queries: list[list[Described]] = [[] for _ in range(parts)]
+    by_product: dict[str, list[Described]] = defaultdict(list)
+    for query in labelled.queries:
+        by_product[query.product_id].append(query)
+    for offset, product_id in enumerate(sorted(by_product)):
+        own = by_product[product_id]
+        for place, query in enumerate(own):
+            # Products with fewer pictures than parts do not all begin with the first.
+            queries[(place * parts // len(own) + offset) % parts].append(query)
+    return [replace(labelled, queries=part) for part in queries]
+
+
 class Ranker:
     """Ranks a catalogue as the matcher does, all in memory; without means by plain cosines of what the model gave."""
 
@@ -193,6 +207,6 @@ class Ranker:
             vectors = np.stack([picture.vectors.embedding if centring else picture.raw for picture in pictures])
         if centring is None:
             return vectors
-        vectors = vectors - (centring.queries if of_queries else centring.references).of(space)
+        vectors = centring.told_apart(space, vectors) if of_queries else vectors - centring.references.of(space)
         side: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return side

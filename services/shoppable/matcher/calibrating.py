@@ -1,8 +1,8 @@
 """Calibrating a catalogue from labelled pictures: how its products look where they are met, how sure a likeness is.
 
 The references' mean is that of the catalogue, drawn to what the package knows; the queries' mean is that of the
-labelled pictures. With these, each thing is ranked, and the confidence is fitted to whether the first product is the
-right one. Nothing is stored before all of it is known.
+labelled pictures, and what differs between those of one product is damped. With these, each thing is ranked, and the
+confidence is fitted to whether the first product is the right one. Nothing is stored before all of it is known.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from shoppable.matcher.catalogs import CatalogRecord
 from shoppable.matcher.centring import Centring, rooted
 from shoppable.matcher.comparing import Comparer, Look
 from shoppable.matcher.fits import Fit, everyday, fit_of
-from shoppable.matcher.fitting import QUERIES_PRIOR, REFERENCES_PRIOR, Example, fit_logistic, fit_means
+from shoppable.matcher.fitting import Example, fit_centring, fit_logistic
 from shoppable.matcher.locks import CatalogLocks
 from shoppable.matcher.names import catalog_name
 from shoppable.matcher.ports import CatalogGoneError, Embedder, ImageVectors, Pixels, VectorIndex, View
@@ -129,7 +129,8 @@ class Calibrator:
                 f"{catalog_name(record.catalog_id)} holds no products: import them first", reason="CATALOG_EMPTY"
             )
         before = fit_of(record)
-        centring = _centring(record, references, things)
+        # Seconds for thousands of pictures.
+        centring = await asyncio.to_thread(_centring, record, references, things)
         ranked = await self._rank(record, centring, things)
         fit = Fit(centring, _calibration(ranked, before.calibration, left_out_weight))
         ranked_before = await self._rank(record, before.centring, things)
@@ -190,14 +191,13 @@ class Calibrator:
 def _centring(record: CatalogRecord, references: Sequence[ImageVectors], things: Sequence[Thing]) -> Centring:
     embedder, shipped = everyday()
     known = shipped.centring.references if shipped.centring and record.embedder == embedder else None
-    own = fit_means(references, known, prior_images=REFERENCES_PRIOR)
     seen = [
-        ImageVectors(rooted(look.embedding), look.colour)
+        (thing.product_id, ImageVectors(rooted(look.embedding), look.colour))
         for thing in things
         for look in thing.looks
         if look.colour is not None
     ]
-    return Centring(own, fit_means(seen, own, prior_images=QUERIES_PRIOR) if seen else own)
+    return fit_centring(references, seen, known)
 
 
 def _left_out_weight(things: Sequence[Thing], share: float | None) -> float:
