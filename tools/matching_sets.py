@@ -63,12 +63,12 @@ class Describer:
 
     def __call__(self, product_id: str, picture: Image.Image, group: str = "") -> Described:
         """Describe a picture of a product."""
-        pixels = np.asarray(picture.convert("RGB"))
-        raw = self._embedding(pixels)
-        return Described(product_id, group, raw, ImageVectors(rooted(raw), colour.describe(pixels)))
+        picture = picture.convert("RGB")
+        raw = self._embedding(picture)
+        return Described(product_id, group, raw, ImageVectors(rooted(raw), colour.describe(picture)))
 
-    def _embedding(self, pixels: np.ndarray) -> Floats:
-        square = np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    def _embedding(self, picture: Image.Image) -> Floats:
+        square = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
         kept = self._cache / f"{hashlib.sha256(square.tobytes()).hexdigest()}.npy" if self._cache else None
         if kept and kept.exists():
             found: Floats = np.load(kept)

@@ -45,9 +45,9 @@ _IS_BORDER = np.pad(np.zeros((_SIDE - 2 * _BORDER,) * 2, bool), _BORDER, constan
 _CELL_CODE = np.array([1, 64, 64 * 64])  # cells of L, a and b lie within -32..31
 
 
-def describe(pixels: Pixels) -> Floats:
-    """Return the colours of a picture [height, width, 3]: SIZE numbers of 0..1, of length 1. Blocking."""
-    scaled = Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+def describe(picture: Image.Image) -> Floats:
+    """Return the colours of an RGB picture: SIZE numbers of 0..1, of length 1. Blocking."""
+    scaled = picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
     lab = _to_lab(np.asarray(scaled))
     return _histogram(lab, _foreground(lab))
 
