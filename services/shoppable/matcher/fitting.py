@@ -19,6 +19,7 @@ REFERENCES_PRIOR, QUERIES_PRIOR = 150, 5
 # times the average. Chosen on the grocery training photos by fifths; 50 labels gain from it as 500 do.
 _NUISANCES, _USUAL_VARIANCES = 8, 20
 _NUISANCE_PICTURES = 2000  # more do not change it
+_NUISANCE_PRIOR = 20  # pictures: as many are half believed
 # What is known before counts for so many labelled things, spread over the coefficients by how far they may move.
 _PRIOR_STRENGTH = 10.0
 _PRIOR_SPREAD = np.array([2.0, 4.0, 8.0])
@@ -68,18 +69,22 @@ def fit_nuisance(products: Sequence[Sequence[ImageVectors]], mean: Means) -> Nui
     rest = []
     for pictures in products[::every_nth]:
         if len(pictures) > 1:
-            away = np.stack([picture.embedding for picture in pictures]) - mean.embedding
+            away = np.stack([picture.embedding for picture in pictures[:_NUISANCE_PICTURES]]) - mean.embedding
             away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6)
             # Pictures lie nearer to their own mean than to the product's true one.
             rest.append((away - away.mean(axis=0)) * np.sqrt(len(away) / (len(away) - 1)))
     if not rest:
         return None
-    _, spread, directions = np.linalg.svd(np.concatenate(rest).astype(np.float64), full_matrices=False)
-    variances = spread**2
-    usual = _USUAL_VARIANCES * variances.sum() / directions.shape[1]
-    found = variances[:_NUISANCES] > 1e-9
-    kept = usual / (usual + variances[:_NUISANCES][found])
-    return Nuisance(directions[:_NUISANCES][found].astype(np.float32), kept.astype(np.float32)) if found.any() else None
+    differences = np.concatenate(rest).astype(np.float64)
+    _, spread, directions = np.linalg.svd(differences, full_matrices=False)
+    usual = _USUAL_VARIANCES * float((spread**2).sum()) / differences.shape[1]
+    # Copies of a picture do not differ, and then there is no direction.
+    large = spread[:_NUISANCES] > 1e-4
+    if not large.any():
+        return None
+    believed = len(differences) / (len(differences) + _NUISANCE_PRIOR)
+    kept = 1 - believed * (1 - usual / (usual + spread[:_NUISANCES][large] ** 2))
+    return Nuisance(directions[:_NUISANCES][large].astype(np.float32), kept.astype(np.float32))
 
 
 def fit_logistic(examples: Sequence[Example], prior: Logistic) -> Logistic:
