@@ -16,6 +16,7 @@ unless the calibration is told that all are for sale. `calibration_measures` say
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 
@@ -182,8 +183,8 @@ def calibrated_on(labelled: LabelledSet, *, absent_weight: float = ABSENT_WEIGHT
     """Return what `shoppable catalog calibrate` makes of labelled pictures."""
     _, shipped = everyday()
     before = shipped.centring.references if shipped.centring else None
-    seen = [(one.product_id, one.vectors) for one in labelled.queries]
-    start = Fit(fit_centring([one.vectors for one in labelled.catalog], seen, before), shipped.calibration)
+    pictures = ([one.vectors for one in side] for side in (labelled.catalog, labelled.queries))
+    start = Fit(fit_centring(*pictures, before), shipped.calibration)
     things = len(labelled.queries) * (1 + absent_weight)
     functions = [
         fit_logistic(examples(labelled, start, with_colour=colour, weight=things, absent_weight=absent_weight), prior)
@@ -200,7 +201,12 @@ def ask_unseen(labelled: LabelledSet, views: int, *, absent_weight: float) -> As
         others = [query for other in parts[:place] + parts[place + 1 :] for query in other.queries]
         fit = calibrated_on(replace(labelled, queries=others), absent_weight=absent_weight)
         rows.append(ask(part, fit, views))
-    return Asked(*(np.concatenate(values) for values in zip(*map(astuple, rows), strict=True)))
+    return together(rows)
+
+
+def together(parts: Sequence[Asked]) -> Asked:
+    """Return the queries of several sets as one."""
+    return Asked(*(np.concatenate(values) for values in zip(*map(astuple, parts), strict=True)))
 
 
 def with_photos(labelled: LabelledSet, photos: int) -> LabelledSet:
@@ -226,10 +232,9 @@ def measure_groceries(folder: Path, describe: Describer, plain: Fit, shipped: Fi
     for weight, told in ((ABSENT_WEIGHT, "calibrated"), (0.0, "calibrated, all for sale")):
         own = calibrated_on(train, absent_weight=weight)
         for views in (1, VIEWS):
-            results += [
-                measure(ask_unseen(train, views, absent_weight=weight), train.name, told, views),
-                measure(ask(val, own, views), val.name, told, views),
-            ]
+            unseen = [ask_unseen(train, views, absent_weight=weight), ask(val, own, views)]
+            named = zip((train.name, val.name, "grocery, both"), (*unseen, together(unseen)), strict=True)
+            results += [measure(asked, name, told, views) for name, asked in named]
     for photos in (1, 4):
         taught = with_photos(train, photos)
         for weight, told in ((ABSENT_WEIGHT, ""), (0.0, ", all for sale")):

@@ -207,6 +207,6 @@ class Ranker:
             vectors = np.stack([picture.vectors.embedding if centring else picture.raw for picture in pictures])
         if centring is None:
             return vectors
-        vectors = centring.told_apart(space, vectors) if of_queries else vectors - centring.references.of(space)
+        vectors = vectors - (centring.queries if of_queries else centring.references).of(space)
         side: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return side

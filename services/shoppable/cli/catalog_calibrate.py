@@ -126,8 +126,7 @@ def calibrate(
     **FILE** is JSON lines, one thing a line: `images` (paths relative to the file, cut to the thing: one, or up to 8
     views of it) and `product_id`, empty for a thing that the catalogue does not have. Or CSV with these columns, the
     images separated by `|`. Fifty things help; hundreds, of the kind of film or photo to be searched, and with their
-    share of things that are not for sale, are better. Run it again when the catalogue has grown much. Pictures of this
-    kind help a product even more as its own reference images: give some to the catalogue, and others to this.
+    share of things that are not for sale, are better. Run it again when the catalogue has grown much.
 
     Examples:
         shoppable catalog calibrate shop --labels labels.jsonl

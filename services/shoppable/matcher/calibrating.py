@@ -1,8 +1,8 @@
 """Calibrating a catalogue from labelled pictures: how its products look where they are met, how sure a likeness is.
 
 The references' mean is that of the catalogue, drawn to what the package knows; the queries' mean is that of the
-labelled pictures, and what differs between those of one product is damped. With these, each thing is ranked, and the
-confidence is fitted to whether the first product is the right one. Nothing is stored before all of it is known.
+labelled pictures. With these, each thing is ranked, and the confidence is fitted to whether the first product is the
+right one. Nothing is stored before all of it is known.
 """
 
 import asyncio
@@ -129,8 +129,7 @@ class Calibrator:
                 f"{catalog_name(record.catalog_id)} holds no products: import them first", reason="CATALOG_EMPTY"
             )
         before = fit_of(record)
-        # Seconds for thousands of pictures.
-        centring = await asyncio.to_thread(_centring, record, references, things)
+        centring = _centring(record, references, things)
         ranked = await self._rank(record, centring, things)
         fit = Fit(centring, _calibration(ranked, before.calibration, left_out_weight))
         ranked_before = await self._rank(record, before.centring, things)
@@ -192,7 +191,7 @@ def _centring(record: CatalogRecord, references: Sequence[ImageVectors], things:
     embedder, shipped = everyday()
     known = shipped.centring.references if shipped.centring and record.embedder == embedder else None
     seen = [
-        (thing.product_id, ImageVectors(rooted(look.embedding), look.colour))
+        ImageVectors(rooted(look.embedding), look.colour)
         for thing in things
         for look in thing.looks
         if look.colour is not None

@@ -11,11 +11,6 @@ that only knows cosines of stored vectors still answers exactly: with c = q - m_
     cos(c, r - m_r) = (cos(c, r) - c·m_r / |c|) / sqrt(1 - 2 |m_r| cos(m_r, r) + |m_r|²)
 
 takes two searches, one along c and one along m_r. Roots lose nothing: they can be squared again.
-
-Where it is known how pictures of one and the same product differ (light, side, what stands beside it), c is damped
-along these directions before, since what it says there is hardly about the product (within-class covariance
-normalisation of speaker recognition: Hatch, Kajarekar and Stolcke, Interspeech 2006; here of one side only, which keeps
-the formula).
 """
 
 import base64
@@ -39,14 +34,6 @@ def rooted(embedding: Floats) -> Floats:
     return stored
 
 
-def _to_text(vector: Floats) -> str:
-    return base64.b64encode(vector.astype("<f2").tobytes()).decode()
-
-
-def _from_text(text: str) -> Floats:
-    return np.frombuffer(base64.b64decode(text), "<f2").astype(np.float32)
-
-
 @dataclass(frozen=True, eq=False)
 class Means:
     """The mean of many pictures' stored vectors, in both spaces."""
@@ -67,48 +54,15 @@ class Means:
 
     def to_json(self) -> dict[str, str]:
         """Return them as texts: half precision is far finer than a mean is known."""
-        return {space.value: _to_text(self.of(space)) for space in Space}
+        return {space.value: base64.b64encode(self.of(space).astype("<f2").tobytes()).decode() for space in Space}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Means":
         """Read what `to_json` wrote; ValueError, KeyError or TypeError if it did not."""
-        read = [_from_text(values[space.value]) for space in Space]
+        read = [np.frombuffer(base64.b64decode(values[space.value]), "<f2").astype(np.float32) for space in Space]
         if not all(np.isfinite(one).all() and np.linalg.norm(one) < 1 for one in read):
             raise ValueError("these are no means of vectors of length 1")
         return cls(*read)
-
-
-@dataclass(frozen=True, eq=False)
-class Nuisance:
-    """How embeddings of one product's pictures differ: `directions` [k, size], at right angles, each of length 1.
-
-    `kept` [k], 0..1, is how much of what lies along each of them still counts.
-    """
-
-    directions: Floats
-    kept: Floats
-
-    def damped(self, differences: Floats) -> Floats:
-        """Return vectors [..., size] with less of what lies along the directions."""
-        damped: Floats = differences - (differences @ self.directions.T * (1 - self.kept)) @ self.directions
-        return damped
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as texts, in half precision."""
-        return {"directions": [_to_text(one) for one in self.directions], "kept": _to_text(self.kept)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Nuisance":
-        """Read what `to_json` wrote; ValueError, KeyError or TypeError if it did not."""
-        directions, kept = np.stack([_from_text(one) for one in values["directions"]]), _from_text(values["kept"])
-        lengths = np.linalg.norm(directions, axis=1)
-        if (
-            kept.shape != lengths.shape
-            or not (np.abs(lengths - 1) < 0.01).all()
-            or not ((kept >= 0) & (kept <= 1)).all()
-        ):
-            raise ValueError("these are no directions with shares")
-        return cls(directions, kept)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,23 +75,14 @@ class Aim:
 
 @dataclass(frozen=True, eq=False)
 class Centring:
-    """The means that are subtracted: from references, and from the pictures that are asked about.
-
-    `nuisance`, if known, is damped in the embeddings of the latter.
-    """
+    """The means that are subtracted: from references, and from the pictures that are asked about."""
 
     references: Means
     queries: Means
-    nuisance: Nuisance | None = None
-
-    def told_apart(self, space: Space, vectors: Floats) -> Floats:
-        """Return what sets views' stored vectors [..., size] apart from all others, of whatever length."""
-        differences = vectors - self.queries.of(space)
-        return self.nuisance.damped(differences) if self.nuisance and space is Space.EMBEDDING else differences
 
     def aim(self, space: Space, vector: Floats) -> Aim:
         """Return what to search for a view's stored vector."""
-        difference = self.told_apart(space, vector)
+        difference = vector - self.queries.of(space)
         length = float(np.linalg.norm(difference))
         if length < _LEAST_LENGTH:  # the most ordinary of pictures: it is like anything
             difference, length = vector, float(np.linalg.norm(vector))

@@ -13,7 +13,7 @@ from typing import Any
 
 from shoppable.matcher.calibration import Calibration, load_calibration, parse_calibration
 from shoppable.matcher.catalogs import CatalogRecord, ModelIdentity
-from shoppable.matcher.centring import Centring, Means, Nuisance
+from shoppable.matcher.centring import Centring, Means
 
 _FORMAT = 1
 
@@ -35,8 +35,6 @@ class Fit:
             "queries": self.centring.queries.to_json(),
             "confidence": self.calibration.to_json(),
         }
-        if self.centring.nuisance:
-            values["nuisance"] = self.centring.nuisance.to_json()
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
 
@@ -75,11 +73,7 @@ def _parse(values: dict[str, Any]) -> Fit:
     try:
         if values["format"] != _FORMAT:
             raise ValueError(f"a fit of format {values['format']} cannot be read")
-        centring = Centring(
-            Means.from_json(values["references"]),
-            Means.from_json(values["queries"]),
-            Nuisance.from_json(values["nuisance"]) if "nuisance" in values else None,
-        )
+        centring = Centring(Means.from_json(values["references"]), Means.from_json(values["queries"]))
         return Fit(centring, parse_calibration(values["confidence"]))
     except (KeyError, TypeError) as error:
         raise ValueError("this is no fit") from error

@@ -15,7 +15,7 @@ from shoppable.matcher.catalogs import CatalogRecord
 from shoppable.matcher.centring import Means, rooted
 from shoppable.matcher.comparing import Look
 from shoppable.matcher.fits import fit_of
-from shoppable.matcher.fitting import Example, fit_logistic, fit_means, fit_nuisance
+from shoppable.matcher.fitting import Example, fit_logistic, fit_means
 from shoppable.matcher.locks import CatalogLocks
 from shoppable.matcher.matching import Matcher, MatchOptions
 from shoppable.matcher.ports import ImageVectors, Query, View
@@ -176,25 +176,6 @@ def test_means_are_drawn_to_what_is_known() -> None:
     drawn = fit_means(images, prior, prior_images=9)
     assert (drawn.embedding.tolist(), drawn.colour.tolist()) == ([0.25, 0], [0, 0.25])
     assert fit_means(images, None, prior_images=9).embedding.tolist() == [1, 0]
-
-
-def test_the_way_in_which_pictures_of_one_product_differ_is_found() -> None:
-    chance = np.random.default_rng(0)
-    light = unit(vector_of(1, size=SIZE))
-
-    def picture(product: int) -> ImageVectors:
-        seen = vector_of(product, size=SIZE) + chance.normal() * light + chance.normal(0, 0.02, SIZE)
-        return ImageVectors(unit(seen), vector_of(product, size=colour.SIZE))
-
-    mean = Means(np.zeros(SIZE, np.float32), np.zeros(colour.SIZE, np.float32))
-    products = [[picture(product) for _ in range(6)] for product in range(100, 130)]
-    found = fit_nuisance(products, mean)
-    assert found is not None
-    assert abs(found.directions[0] @ light) > 0.9
-    assert found.kept[0] < 0.7 < 0.9 < found.kept[-1] <= 1
-    assert np.all(np.diff(found.kept) >= 0)
-    assert fit_nuisance([own[:1] for own in products], mean) is None
-    assert fit_nuisance([own[:1] * 2 for own in products], mean) is None
 
 
 def test_quality_counts_things_for_sale_and_all_claims() -> None:

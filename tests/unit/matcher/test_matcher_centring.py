@@ -1,6 +1,5 @@
 """Comparing with the means taken out, through an index that knows cosines only."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from shoppable.matcher import colour
 from shoppable.matcher.adapters.qdrant_edge import open_edge_index
 from shoppable.matcher.calibration import load_calibration
 from shoppable.matcher.catalogs import CatalogRecord, ModelIdentity
-from shoppable.matcher.centring import Centring, Means, Nuisance, rooted
+from shoppable.matcher.centring import Centring, Means, rooted
 from shoppable.matcher.comparing import Comparer, Look
 from shoppable.matcher.fits import Fit, everyday, fit_of, read_fit
 from shoppable.matcher.ports import Space
@@ -53,43 +52,6 @@ async def test_likenesses_are_the_centred_cosines_exactly(tmp_path: Path) -> Non
     for (product_id, image_id), value in tints.items():
         reference = vector_of(sum(f"{product_id}/{image_id}".encode()), size=colour.SIZE) - CENTRING.references.colour
         assert value == pytest.approx(cosine(views[0].colour - CENTRING.queries.colour, reference), abs=1e-4)
-
-
-async def test_what_differs_between_pictures_of_one_product_is_damped_exactly(tmp_path: Path) -> None:
-    directions, _ = np.linalg.qr(np.stack([vector_of(300), vector_of(301)], axis=1))
-    nuisance = Nuisance(directions.T.astype(np.float32), np.array([0.0, 0.25], np.float32))
-    centring = replace(CENTRING, nuisance=nuisance)
-    view = Look(vector_of(1), vector_of(1, size=colour.SIZE))
-    async with open_edge_index(tmp_path, timeout_s=10) as index:
-        await index.create_catalog(record_of())
-        await store(index, *(change_of(f"p{n}") for n in range(12)))
-        (plain,) = await Comparer(index, record_of(), CENTRING).compare([view], where=(), enough=12)
-        (found,) = await Comparer(index, record_of(), centring).compare([view], where=(), enough=12)
-    away = view.embedding - CENTRING.queries.embedding
-    along = directions.T @ away
-    wanted = away - directions @ (along * [1.0, 0.75])
-    for image in found.images:
-        seed = sum(f"{image.product_id}/{image.image_id}".encode())
-        expected = cosine(wanted, vector_of(seed) - CENTRING.references.embedding)
-        assert image.similarity == pytest.approx(expected, abs=1e-4)
-    assert found.colours == pytest.approx(plain.colours)
-
-
-def test_nuisances_survive_being_stored_and_nonsense_is_refused() -> None:
-    directions, _ = np.linalg.qr(np.stack([vector_of(300), vector_of(301)], axis=1))
-    nuisance = Nuisance(directions.T.astype(np.float32), np.array([0.5, 0.25], np.float32))
-    fit = Fit(replace(CENTRING, nuisance=nuisance), load_calibration())
-    kept = read_fit(fit.to_text()).centring.nuisance
-    assert kept.directions == pytest.approx(nuisance.directions, abs=1e-3)
-    assert kept.kept == pytest.approx(nuisance.kept, abs=1e-3)
-    for wrong in (
-        Nuisance(2 * nuisance.directions, nuisance.kept),
-        Nuisance(nuisance.directions, nuisance.kept[:1]),
-        Nuisance(nuisance.directions, -nuisance.kept),
-        Nuisance(nuisance.directions, np.full(2, np.nan, np.float32)),
-    ):
-        with pytest.raises(ValueError, match="no directions"):
-            read_fit(Fit(replace(CENTRING, nuisance=wrong), load_calibration()).to_text())
 
 
 async def test_a_picture_that_is_all_mean_is_like_something_finite(tmp_path: Path) -> None:
