@@ -239,7 +239,7 @@ def measure_groceries(folder: Path, describe: Describer, plain: Fit, shipped: Fi
         taught = with_photos(train, photos)
         for weight, told in ((ABSENT_WEIGHT, ""), (0.0, ", all for sale")):
             asked = ask(replace(val, catalog=taught.catalog), calibrated_on(taught, absent_weight=weight), 1)
-            results.append(measure(asked, val.name, f"+ {photos} photo(s) each{told}", 1))
+            results.append(measure(asked, val.name, f"photos added: {photos}{told}", 1))
     return results
 
 
@@ -282,7 +282,7 @@ def main() -> None:
         precise = "   -" if one.match_precision is None else f"{one.match_precision:.2f}"
         error, mixed = one.calibration_error, one.calibration_error_mixed
         print(
-            f"{one.name:17s} {one.way:30s} {one.views} {one.queries:4d}: {one.recall_1:.2f}/{one.recall_5:.2f}"
+            f"{one.name:17s} {one.way:25s} {one.views} {one.queries:4d}: {one.recall_1:.2f}/{one.recall_5:.2f}"
             f"/{one.recall_10:.2f} {one.mean_average_precision:.2f}; {one.called_match:.2f} {precise};"
             f" {error.value:.3f} [{error.low:.2f}-{error.high:.2f}] ({error.by_chance:.3f}),"
             f" {mixed.value:.3f} ({mixed.by_chance:.3f});"
