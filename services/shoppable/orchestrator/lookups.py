@@ -8,7 +8,7 @@ from google.rpc import status_pb2
 
 from shoppable.orchestrator.domain import MatchOptions, MatchOutcome, View
 from shoppable.orchestrator.following import EndedTrack
-from shoppable.orchestrator.identity import MatchedTrack, TrackedObject
+from shoppable.orchestrator.identity import TrackedObject
 from shoppable.orchestrator.offers import OfferGate
 from shoppable.orchestrator.ports import ProductMatcher
 from shoppable.orchestrator.timing import StageClock
@@ -43,18 +43,17 @@ class Lookups:
         """Begin to match a track that ended."""
         self._in_work.append((ended, asyncio.create_task(self._match_track(ended), name="match")))
 
-    async def ended(self, *, block_above: int) -> AsyncGenerator[MatchedTrack, None]:
+    async def ended(self, *, block_above: int) -> AsyncGenerator[tuple[EndedTrack, MatchOutcome | None], None]:
         """Yield matched tracks in the order in which they were started; wait while more than that are in work."""
         while self._in_work and (self._in_work[0][1].done() or len(self._in_work) > block_above):
             ended, task = self._in_work[0]
             match = await task
             self._in_work.popleft()
-            yield MatchedTrack(ended, match)
+            yield ended, match
 
-    def earliest_start(self, category: str) -> float | None:
-        """Return when the first of a category's tracks in work began."""
-        starts = [ended.segment.start_s for ended, _ in self._in_work if ended.track.category == category]
-        return min(starts, default=None)
+    def starts(self, category: str) -> list[float]:
+        """Return when the tracks of a category that are in work began."""
+        return [ended.segment.start_s for ended, _ in self._in_work if ended.track.category == category]
 
     async def match(
         self, looks: Sequence[View] | Sequence[product_matcher_pb2.Embedding], category: str

@@ -199,7 +199,7 @@ class Annotation:
         async for found in self._join(block_above=self._most_in_match):
             yield found
         settled_s = min(time_s, self._cleared_s() + self._reentry_window_s)
-        async for found in self._settle(self._identities.close(settled_s, self._unsettled_since)):
+        async for found in self._settle(self._identities.close(settled_s, self._unsettled)):
             yield found
 
     async def _finish(self) -> AsyncGenerator[FoundObject, None]:
@@ -215,9 +215,9 @@ class Annotation:
 
     async def _join(self, *, block_above: int) -> AsyncGenerator[FoundObject, None]:
         """Join matched tracks to objects; wait while too many are in work."""
-        async for matched in self._lookups.ended(block_above=block_above):
-            told_as = self._previews.end(matched.track.track_id) if self._previews else None
-            item = self._identities.add(matched, told_as=told_as)
+        async for ended, match in self._lookups.ended(block_above=block_above):
+            told_as = self._previews.end(ended.track.track_id) if self._previews else None
+            item = self._identities.add(ended, match, told_as=told_as)
             if self._options.provisional and item.last_seen_s <= self._cleared_s():
                 found = await self._found(item, final=False)
                 if self._tells_early(found):
@@ -250,10 +250,9 @@ class Annotation:
         """Return the moment of the film up to which nothing will be found sensitive any more."""
         return self._watch.cleared_s if self._watch else math.inf
 
-    def _unsettled_since(self, category: str) -> float | None:
-        """Return the earliest start of a category's tracks that have not been joined to an object."""
-        starts = (self._lookups.earliest_start(category), self._follower.followed_since(category))
-        return min((start for start in starts if start is not None), default=None)
+    def _unsettled(self, category: str) -> list[float]:
+        """Return the starts of a category's tracks that have not been joined to an object."""
+        return self._lookups.starts(category) + self._follower.starts(category)
 
     async def _found(self, item: TrackedObject, *, final: bool) -> FoundObject:
         segments = item.segments(self._max_gap_s)
@@ -277,7 +276,7 @@ class Annotation:
             detection_score=item.detection_score,
             segments=segments,
             observations=item.observations(),
-            best_view=item.best_view(),
+            best_view=item.best_view,
             match=match,
             final=final,
             withheld=withheld,
