@@ -2,16 +2,14 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
-
-from google.rpc import status_pb2
+from collections.abc import AsyncGenerator, Sequence
 
 from shoppable.orchestrator.domain import MatchOptions, MatchOutcome, View
 from shoppable.orchestrator.following import EndedTrack
 from shoppable.orchestrator.identity import TrackedObject
 from shoppable.orchestrator.offers import OfferGate
 from shoppable.orchestrator.ports import ProductMatcher
-from shoppable.orchestrator.timing import StageClock
+from shoppable.orchestrator.tally import Tally
 from shoppable.v1 import product_matcher_pb2
 
 MAX_LOOKS = 8  # views that the matcher takes for one thing
@@ -27,16 +25,15 @@ class Lookups:
         gate: OfferGate,
         *,
         at_a_time: int,
-        record: Callable[[status_pb2.Status], None],
+        tally: Tally,
     ) -> None:
-        """Match by `options`, or nothing if None; `record` is told of each failure."""
+        """Match by `options`, or nothing if None."""
         self._matcher = matcher
         self._options = options
         self._gate = gate
-        self._record = record
+        self._tally = tally
         self._slots = asyncio.Semaphore(at_a_time)
         self._in_work: deque[tuple[EndedTrack, asyncio.Task[MatchOutcome | None]]] = deque()
-        self.clock = StageClock("match")
         self.searched: MatchOutcome | None = None  # the latest that did not fail
 
     def start(self, ended: EndedTrack) -> None:
@@ -62,12 +59,12 @@ class Lookups:
         if self._options is None:
             return None
         async with self._slots:
-            with self.clock.working():
+            with self._tally.matching.working():
                 outcome = await self._matcher.match(looks, category, self._options)
-        self.clock.items += 1
+        self._tally.matching.items += 1
         if outcome.failure:
-            self.clock.failed += 1
-            self._record(outcome.failure)
+            self._tally.matching.failed += 1
+            self._tally.fail("match", outcome.failure)
         else:
             self.searched = outcome
         return outcome
