@@ -36,6 +36,7 @@ class Seen:
     """What was seen of a run."""
 
     memory_mb: list[dict[str, float]] = field(default_factory=list)  # by process
+    start_s: float = 0.0  # from the first byte to the first word
     lags_s: list[float] = field(default_factory=list)
     final: int = 0
     progress: orchestrator_pb2.AnnotateProgress = field(default_factory=orchestrator_pb2.AnnotateProgress)
@@ -58,6 +59,8 @@ async def film(minutes: float, rate: int, frames_per_second: float) -> Seen:
         client: OrchestratorClient = traffic.orchestrator
         async for message in client.stream_annotate(camera.chunks(), options):
             match message.WhichOneof("response"):
+                case "video":
+                    seen.start_s = camera.lag_s(0.0)
                 case "progress" if not camera.over:
                     seen.progress = message.progress
                     seen.lags_s.append(camera.lag_s(message.progress.time.ToMicroseconds() / 1e6))
@@ -101,6 +104,7 @@ def figures(seen: Seen) -> dict[str, object]:
         "machine": machine(),
         "memory_mb": {name: round(of(memory[1], name)) for name in names},
         "memory_growth": {name: round(of(memory[1], name) / of(memory[0], name), 3) for name in names},
+        "start_s": round(seen.start_s, 2),
         "lag_s": {
             "first third": round(statistics.median(lags[0]), 2),
             "last third": round(statistics.median(lags[1]), 2),

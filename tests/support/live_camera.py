@@ -22,16 +22,24 @@ class LiveCamera:
     """Films `film` again and again for `seconds`. Times go on at each seam."""
 
     def __init__(
-        self, film: Path, *, seconds: float, container: str = "mpegts", rate: int = 12, paced: bool = True
+        self,
+        film: Path,
+        *,
+        seconds: float,
+        container: str = "mpegts",
+        rate: int = 12,
+        clock_s: float = 0.0,
+        paced: bool = True,
     ) -> None:
         """Send MPEG-TS or fragmented MP4, `rate` frames a second: with more than the film has, it goes by faster.
 
-        Unless `paced`, it is sent as fast as it is taken.
+        `clock_s` is what the camera's clock shows at the start. Unless `paced`, all is sent as fast as it is taken.
         """
         self._film = film
         self._seconds = seconds
         self._container = container
         self._rate = rate
+        self._options = CONTAINERS[container] | {"output_ts_offset": str(clock_s)}
         self._paced = paced
         self._sent: list[tuple[float, float]] = []  # moments of the stream, and when (`time.monotonic`) each was sent
         self.over = False
@@ -63,7 +71,7 @@ class LiveCamera:
     def _encoded(self) -> Iterator[tuple[float, bytes]]:
         """Yield each moment with the bytes that its frame made; often none in MP4, which writes a second at a time."""
         pipe = _Pipe()
-        with av.open(pipe, "w", format=self._container, options=CONTAINERS[self._container]) as output:
+        with av.open(pipe, "w", format=self._container, options=self._options) as output:
             with av.open(str(self._film)) as film:
                 size = film.streams.video[0].width, film.streams.video[0].height
             stream = output.add_stream("libx264", rate=self._rate)

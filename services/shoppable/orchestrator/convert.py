@@ -9,6 +9,7 @@ from shoppable.orchestrator.convert_offers import (
     read_max_lag,
     read_offers,
     write_duration,
+    write_match,
     write_rematch_state,
     write_sensitive_range,
 )
@@ -25,7 +26,7 @@ from shoppable.orchestrator.domain import (
 from shoppable.orchestrator.settings import OrchestratorSettings
 from shoppable.runtime.images import write_jpeg
 from shoppable.runtime.validation import Violations
-from shoppable.v1 import common_pb2, orchestrator_pb2, product_matcher_pb2
+from shoppable.v1 import common_pb2, orchestrator_pb2
 
 _THUMBNAIL_QUALITY = 85
 _MAX_NAMES = 100  # of models or categories
@@ -221,15 +222,7 @@ def _write_object(
         rematch_state=write_rematch_state(found) if options.rematch_state else None,
         supersedes=found.supersedes,
     )
-    match = None if found.withheld else found.match
-    if match is None:
-        return message
-    if match.failure is not None:
-        message.match_status.CopyFrom(match.failure)
-        return message
-    message.products.extend(match.products)
-    message.decision = match.decision.value if match.decision else product_matcher_pb2.MATCH_DECISION_NO_MATCH
-    message.confidence = match.confidence or 0.0
+    write_match(None if found.withheld else found.match, message)
     return message
 
 
