@@ -27,6 +27,7 @@ def batching_models(tmp_path: Path) -> Path:
     except TritonRequirementError as error:
         pytest.skip(str(error))
     repository = tmp_path / "models"
+    (tmp_path / "backends").symlink_to(MODEL_REPOSITORY.parent / "backends")
     for name in MODELS:
         (repository / name / "configs").mkdir(parents=True)
         (repository / name / "1").symlink_to(MODEL_REPOSITORY / name / "1")

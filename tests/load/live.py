@@ -38,6 +38,7 @@ class Seen:
     memory_mb: list[dict[str, float]] = field(default_factory=list)  # by process
     start_s: float = 0.0  # from the first byte to the first word
     lags_s: list[float] = field(default_factory=list)
+    told_s: dict[str, float] = field(default_factory=dict)  # by object: how long after it could be known
     final: int = 0
     progress: orchestrator_pb2.AnnotateProgress = field(default_factory=orchestrator_pb2.AnnotateProgress)
     summary: orchestrator_pb2.AnnotateSummary = field(default_factory=orchestrator_pb2.AnnotateSummary)
@@ -66,6 +67,10 @@ async def film(minutes: float, rate: int, frames_per_second: float) -> Seen:
                     seen.lags_s.append(camera.lag_s(message.progress.time.ToMicroseconds() / 1e6))
                 case "object":
                     seen.final += message.object.final
+                    # It could be known by its third sighting.
+                    known_s = message.object.segments[0].start.ToMicroseconds() / 1e6 + 2 / frames_per_second
+                    if not message.object.final:
+                        seen.told_s.setdefault(message.object.object_id, camera.lag_s(known_s))
                 case "summary":
                     seen.summary = message.summary
         watching.cancel()
@@ -99,7 +104,7 @@ def figures(seen: Seen) -> dict[str, object]:
     def of(some: Sequence[dict[str, float]], name: str) -> float:
         return statistics.median(sample[name] for sample in some)
 
-    names = seen.memory_mb[-1]
+    names, told = seen.memory_mb[-1], list(seen.told_s.values())
     return {
         "machine": machine(),
         "memory_mb": {name: round(of(memory[1], name)) for name in names},
@@ -111,6 +116,7 @@ def figures(seen: Seen) -> dict[str, object]:
             "95th of 100": round(statistics.quantiles(seen.lags_s, n=20)[-1], 2),
             "most": round(max(seen.lags_s), 2),
         },
+        "told_s": {"median": round(statistics.median(told), 2), "most": round(max(told), 2)},
         "frames": {"sampled": seen.summary.frames_sampled, "dropped": seen.summary.frames_dropped},
         "objects": seen.summary.objects,
     }
