@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults overload soak live eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
+.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults overload soak live profile eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ overload: $(VENV)/.local ## goodput and refusals at ten times the capacity
 
 soak: $(VENV)/.local ## half an hour of ordinary work: memory, latency and errors must stay flat
 	$(BIN)/python tests/load/soak.py
+
+profile: $(VENV)/.local ## where the suite's CPU goes, by process and library (needs Linux's perf)
+	$(BIN)/python tests/load/profile_suite.py
 
 live: $(VENV)/.local ## a camera that films on and on: memory, lag and what is dropped (MINUTES=60)
 	$(BIN)/python tests/load/live.py $(if $(MINUTES),--minutes $(MINUTES))
