@@ -21,6 +21,7 @@ from shoppable.matcher.adapters.qdrant_edge import open_edge_index
 from shoppable.matcher.adapters.qdrant_server import QdrantServerIndex
 from shoppable.matcher.filters import ProductFilter
 from shoppable.matcher.ports import CatalogGoneError, Counts, Space, VectorIndex
+from shoppable.matcher.texts import folded
 from support.catalog_points import LATER, SIZE, change_of, euros, record_of, store, unit, vector_of
 
 REAL = "SHOPPABLE_TEST_QDRANT"
@@ -96,6 +97,7 @@ async def test_what_works_on_a_missing_catalogue_says_so(index: VectorIndex) -> 
         index.some_vectors("shop", 1),
         index.images_after("shop", "", 1),
         index.search("shop", Space.EMBEDDING, [vector_of(1)], where=(), limit=1),
+        index.search_text("shop", "mug", where=(), limit=1),
     ):
         with pytest.raises(CatalogGoneError) as caught:
             await work
@@ -274,6 +276,38 @@ async def test_filters_compose(shop: VectorIndex) -> None:
         "blue",
         "none",
     }
+
+
+async def test_words_are_ranked_by_how_rare_they_are_and_how_much_of_the_text_they_are(shop: VectorIndex) -> None:
+    await store(
+        shop,
+        change_of("both", title="Teal mug", images=("1", "2", "3")),
+        change_of("long", title="Mug", description="Stoneware, for coffee, tea, soup and all else that is hot. " * 5),
+        change_of("brand", title="Cup", brand="Mug & Söhne", category="c"),
+        change_of("none", title="Plate", description="mugs are others"),
+    )
+    hits = await shop.search_text("shop", "teal mug", where=(), limit=10)
+    assert [hit.product_id for hit in hits][0::3] == ["both"]
+    assert {hit.product_id for hit in hits} == {"both", "brand", "long"}
+    assert len(hits) == 3, "one for each product, however many images it has"
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert hits[-1].score > 0
+    assert len(await shop.search_text("shop", "teal mug", where=(), limit=2)) == 2
+    of_c = ProductFilter(categories=("c",)).conditions()
+    assert [hit.product_id for hit in await shop.search_text("shop", "mug", where=of_c, limit=1)] == ["brand"]
+    assert await shop.search_text("shop", "sofa", where=(), limit=10) == []
+
+
+async def test_words_follow_what_a_product_says(shop: VectorIndex) -> None:
+    assert await shop.search_text("shop", "cafe", where=(), limit=10) == []
+    await store(shop, change_of("a", title="CAFÉ table", images=("1", "2")))
+    assert [hit.product_id for hit in await shop.search_text("shop", folded("Café"), where=(), limit=10)] == ["a"]
+    await store(shop, change_of("a", title="Desk", images=("2", "1"), vectors=False))
+    assert await shop.search_text("shop", "cafe", where=(), limit=10) == []
+    assert [hit.product_id for hit in await shop.search_text("shop", "desk", where=(), limit=10)] == ["a"]
+    record = await shop.advance("shop", attribute_keys=set(), updated=LATER)
+    await shop.delete_product("shop", "a", revision=record.revision)
+    assert await shop.search_text("shop", "desk", where=(), limit=10) == []
 
 
 async def test_search_of_an_empty_catalogue_finds_nothing(shop: VectorIndex) -> None:

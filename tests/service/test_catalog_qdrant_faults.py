@@ -52,6 +52,7 @@ WORK: dict[str, Work] = {
     "get_products": lambda index: index.get_products("shop", ["a"], WANTED),
     "images_after": lambda index: index.images_after("shop", "", 5, WANTED),
     "product_ids": lambda index: index.product_ids("shop"),
+    "search_text": lambda index: index.search_text("shop", "mug", where=WANTED, limit=3),
     # Reached in real life only after the registry has answered.
     "insert_record": lambda index: index._put_record(record_of(), expected=None),
     "replace_record": lambda index: index._put_record(record_of(), expected=3),
@@ -133,6 +134,7 @@ async def test_a_collection_that_is_missing_is_a_catalogue_that_is_gone() -> Non
             "images_after",
             "product_ids",
             "search",
+            "search_text",
         ):
             with pytest.raises(CatalogGoneError):
                 await WORK[name](index)

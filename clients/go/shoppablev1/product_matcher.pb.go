@@ -798,6 +798,275 @@ func (x *MatchProductsResponse) GetEmbedder() *ModelVersion {
 	return nil
 }
 
+// What to look for: a text, or one of `like`, or both.
+type SearchProductsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The catalogue's name, `catalogs/{catalog}`.
+	Catalog string `protobuf:"bytes,1,opt,name=catalog,proto3" json:"catalog,omitempty"`
+	// Words, at most 500 characters.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// What the products should look like; default nothing.
+	//
+	// Types that are valid to be assigned to Like:
+	//
+	//	*SearchProductsRequest_Image
+	//	*SearchProductsRequest_Product
+	Like isSearchProductsRequest_Like `protobuf_oneof:"like"`
+	// Which products may be found; default all.
+	Filter *ProductFilter `protobuf:"bytes,5,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Most products, the best first, 1..100; default 10.
+	MaxProducts *uint32 `protobuf:"varint,6,opt,name=max_products,json=maxProducts,proto3,oneof" json:"max_products,omitempty"`
+	// So that one seller does not fill the list; default no limit.
+	Diversity *MatchDiversity `protobuf:"bytes,7,opt,name=diversity,proto3" json:"diversity,omitempty"`
+	// The catalogue must have reached this revision; default any.
+	MinRevision   *int64 `protobuf:"varint,8,opt,name=min_revision,json=minRevision,proto3,oneof" json:"min_revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchProductsRequest) Reset() {
+	*x = SearchProductsRequest{}
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchProductsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchProductsRequest) ProtoMessage() {}
+
+func (x *SearchProductsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchProductsRequest.ProtoReflect.Descriptor instead.
+func (*SearchProductsRequest) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SearchProductsRequest) GetCatalog() string {
+	if x != nil {
+		return x.Catalog
+	}
+	return ""
+}
+
+func (x *SearchProductsRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *SearchProductsRequest) GetLike() isSearchProductsRequest_Like {
+	if x != nil {
+		return x.Like
+	}
+	return nil
+}
+
+func (x *SearchProductsRequest) GetImage() *Image {
+	if x != nil {
+		if x, ok := x.Like.(*SearchProductsRequest_Image); ok {
+			return x.Image
+		}
+	}
+	return nil
+}
+
+func (x *SearchProductsRequest) GetProduct() string {
+	if x != nil {
+		if x, ok := x.Like.(*SearchProductsRequest_Product); ok {
+			return x.Product
+		}
+	}
+	return ""
+}
+
+func (x *SearchProductsRequest) GetFilter() *ProductFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *SearchProductsRequest) GetMaxProducts() uint32 {
+	if x != nil && x.MaxProducts != nil {
+		return *x.MaxProducts
+	}
+	return 0
+}
+
+func (x *SearchProductsRequest) GetDiversity() *MatchDiversity {
+	if x != nil {
+		return x.Diversity
+	}
+	return nil
+}
+
+func (x *SearchProductsRequest) GetMinRevision() int64 {
+	if x != nil && x.MinRevision != nil {
+		return *x.MinRevision
+	}
+	return 0
+}
+
+type isSearchProductsRequest_Like interface {
+	isSearchProductsRequest_Like()
+}
+
+type SearchProductsRequest_Image struct {
+	// A crop around a thing.
+	Image *Image `protobuf:"bytes,3,opt,name=image,proto3,oneof"`
+}
+
+type SearchProductsRequest_Product struct {
+	// A product's name, of the same catalogue. It is not found itself.
+	Product string `protobuf:"bytes,4,opt,name=product,proto3,oneof"`
+}
+
+func (*SearchProductsRequest_Image) isSearchProductsRequest_Like() {}
+
+func (*SearchProductsRequest_Product) isSearchProductsRequest_Like() {}
+
+// A product, and why it was found.
+type SearchHit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The product, as stored.
+	Product *Product `protobuf:"bytes,1,opt,name=product,proto3" json:"product,omitempty"`
+	// Orders the products of one answer, and means nothing beside another's.
+	Score float32 `protobuf:"fixed32,2,opt,name=score,proto3" json:"score,omitempty"`
+	// How well its words fit, above 0 (BM25); absent if they did not find it.
+	TextScore *float32 `protobuf:"fixed32,3,opt,name=text_score,json=textScore,proto3,oneof" json:"text_score,omitempty"`
+	// How like it looks, -1..1, as in a match; absent if that did not find it.
+	Similarity    *float32 `protobuf:"fixed32,4,opt,name=similarity,proto3,oneof" json:"similarity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchHit) Reset() {
+	*x = SearchHit{}
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchHit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchHit) ProtoMessage() {}
+
+func (x *SearchHit) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchHit.ProtoReflect.Descriptor instead.
+func (*SearchHit) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SearchHit) GetProduct() *Product {
+	if x != nil {
+		return x.Product
+	}
+	return nil
+}
+
+func (x *SearchHit) GetScore() float32 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *SearchHit) GetTextScore() float32 {
+	if x != nil && x.TextScore != nil {
+		return *x.TextScore
+	}
+	return 0
+}
+
+func (x *SearchHit) GetSimilarity() float32 {
+	if x != nil && x.Similarity != nil {
+		return *x.Similarity
+	}
+	return 0
+}
+
+// The products, and what they were found in.
+type SearchProductsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The products, the best first.
+	Products []*SearchHit `protobuf:"bytes,1,rep,name=products,proto3" json:"products,omitempty"`
+	// The catalogue's revision that was searched.
+	CatalogRevision int64 `protobuf:"varint,2,opt,name=catalog_revision,json=catalogRevision,proto3" json:"catalog_revision,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *SearchProductsResponse) Reset() {
+	*x = SearchProductsResponse{}
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchProductsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchProductsResponse) ProtoMessage() {}
+
+func (x *SearchProductsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchProductsResponse.ProtoReflect.Descriptor instead.
+func (*SearchProductsResponse) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SearchProductsResponse) GetProducts() []*SearchHit {
+	if x != nil {
+		return x.Products
+	}
+	return nil
+}
+
+func (x *SearchProductsResponse) GetCatalogRevision() int64 {
+	if x != nil {
+		return x.CatalogRevision
+	}
+	return 0
+}
+
 var File_shoppable_v1_product_matcher_proto protoreflect.FileDescriptor
 
 const file_shoppable_v1_product_matcher_proto_rawDesc = "" +
@@ -866,14 +1135,40 @@ const file_shoppable_v1_product_matcher_proto_rawDesc = "" +
 	"\x15MatchProductsResponse\x123\n" +
 	"\aresults\x18\x01 \x03(\v2\x19.shoppable.v1.MatchResultR\aresults\x12)\n" +
 	"\x10catalog_revision\x18\x02 \x01(\x03R\x0fcatalogRevision\x126\n" +
-	"\bembedder\x18\x03 \x01(\v2\x1a.shoppable.v1.ModelVersionR\bembedder*\x82\x01\n" +
+	"\bembedder\x18\x03 \x01(\v2\x1a.shoppable.v1.ModelVersionR\bembedder\"\xf9\x02\n" +
+	"\x15SearchProductsRequest\x12\x18\n" +
+	"\acatalog\x18\x01 \x01(\tR\acatalog\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12+\n" +
+	"\x05image\x18\x03 \x01(\v2\x13.shoppable.v1.ImageH\x00R\x05image\x12\x1a\n" +
+	"\aproduct\x18\x04 \x01(\tH\x00R\aproduct\x123\n" +
+	"\x06filter\x18\x05 \x01(\v2\x1b.shoppable.v1.ProductFilterR\x06filter\x12&\n" +
+	"\fmax_products\x18\x06 \x01(\rH\x01R\vmaxProducts\x88\x01\x01\x12:\n" +
+	"\tdiversity\x18\a \x01(\v2\x1c.shoppable.v1.MatchDiversityR\tdiversity\x12&\n" +
+	"\fmin_revision\x18\b \x01(\x03H\x02R\vminRevision\x88\x01\x01B\x06\n" +
+	"\x04likeB\x0f\n" +
+	"\r_max_productsB\x0f\n" +
+	"\r_min_revision\"\xb9\x01\n" +
+	"\tSearchHit\x12/\n" +
+	"\aproduct\x18\x01 \x01(\v2\x15.shoppable.v1.ProductR\aproduct\x12\x14\n" +
+	"\x05score\x18\x02 \x01(\x02R\x05score\x12\"\n" +
+	"\n" +
+	"text_score\x18\x03 \x01(\x02H\x00R\ttextScore\x88\x01\x01\x12#\n" +
+	"\n" +
+	"similarity\x18\x04 \x01(\x02H\x01R\n" +
+	"similarity\x88\x01\x01B\r\n" +
+	"\v_text_scoreB\r\n" +
+	"\v_similarity\"x\n" +
+	"\x16SearchProductsResponse\x123\n" +
+	"\bproducts\x18\x01 \x03(\v2\x17.shoppable.v1.SearchHitR\bproducts\x12)\n" +
+	"\x10catalog_revision\x18\x02 \x01(\x03R\x0fcatalogRevision*\x82\x01\n" +
 	"\rMatchDecision\x12\x1e\n" +
 	"\x1aMATCH_DECISION_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14MATCH_DECISION_MATCH\x10\x01\x12\x1a\n" +
 	"\x16MATCH_DECISION_SIMILAR\x10\x02\x12\x1b\n" +
-	"\x17MATCH_DECISION_NO_MATCH\x10\x032\xa5\x01\n" +
+	"\x17MATCH_DECISION_NO_MATCH\x10\x032\xb7\x02\n" +
 	"\x15ProductMatcherService\x12\x8b\x01\n" +
-	"\rMatchProducts\x12\".shoppable.v1.MatchProductsRequest\x1a#.shoppable.v1.MatchProductsResponse\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/{catalog=catalogs/*}:matchProductsBB\n" +
+	"\rMatchProducts\x12\".shoppable.v1.MatchProductsRequest\x1a#.shoppable.v1.MatchProductsResponse\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/{catalog=catalogs/*}:matchProducts\x12\x8f\x01\n" +
+	"\x0eSearchProducts\x12#.shoppable.v1.SearchProductsRequest\x1a$.shoppable.v1.SearchProductsResponse\"2\x82\xd3\xe4\x93\x02,:\x01*\"'/v1/{catalog=catalogs/*}:searchProductsBB\n" +
 	"\x10dev.shoppable.v1P\x01Z,shoppable.dev/client/shoppablev1;shoppablev1b\x06proto3"
 
 var (
@@ -889,50 +1184,60 @@ func file_shoppable_v1_product_matcher_proto_rawDescGZIP() []byte {
 }
 
 var file_shoppable_v1_product_matcher_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_shoppable_v1_product_matcher_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_shoppable_v1_product_matcher_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_shoppable_v1_product_matcher_proto_goTypes = []any{
-	(MatchDecision)(0),            // 0: shoppable.v1.MatchDecision
-	(*Embedding)(nil),             // 1: shoppable.v1.Embedding
-	(*MatchView)(nil),             // 2: shoppable.v1.MatchView
-	(*MatchQuery)(nil),            // 3: shoppable.v1.MatchQuery
-	(*MatchDiversity)(nil),        // 4: shoppable.v1.MatchDiversity
-	(*MatchProductsRequest)(nil),  // 5: shoppable.v1.MatchProductsRequest
-	(*MatchEvidence)(nil),         // 6: shoppable.v1.MatchEvidence
-	(*ProductMatch)(nil),          // 7: shoppable.v1.ProductMatch
-	(*MatchResult)(nil),           // 8: shoppable.v1.MatchResult
-	(*MatchProductsResponse)(nil), // 9: shoppable.v1.MatchProductsResponse
-	(*ModelVersion)(nil),          // 10: shoppable.v1.ModelVersion
-	(*Image)(nil),                 // 11: shoppable.v1.Image
-	(*ProductFilter)(nil),         // 12: shoppable.v1.ProductFilter
-	(*Product)(nil),               // 13: shoppable.v1.Product
-	(*status.Status)(nil),         // 14: google.rpc.Status
-	(WithheldReason)(0),           // 15: shoppable.v1.WithheldReason
+	(MatchDecision)(0),             // 0: shoppable.v1.MatchDecision
+	(*Embedding)(nil),              // 1: shoppable.v1.Embedding
+	(*MatchView)(nil),              // 2: shoppable.v1.MatchView
+	(*MatchQuery)(nil),             // 3: shoppable.v1.MatchQuery
+	(*MatchDiversity)(nil),         // 4: shoppable.v1.MatchDiversity
+	(*MatchProductsRequest)(nil),   // 5: shoppable.v1.MatchProductsRequest
+	(*MatchEvidence)(nil),          // 6: shoppable.v1.MatchEvidence
+	(*ProductMatch)(nil),           // 7: shoppable.v1.ProductMatch
+	(*MatchResult)(nil),            // 8: shoppable.v1.MatchResult
+	(*MatchProductsResponse)(nil),  // 9: shoppable.v1.MatchProductsResponse
+	(*SearchProductsRequest)(nil),  // 10: shoppable.v1.SearchProductsRequest
+	(*SearchHit)(nil),              // 11: shoppable.v1.SearchHit
+	(*SearchProductsResponse)(nil), // 12: shoppable.v1.SearchProductsResponse
+	(*ModelVersion)(nil),           // 13: shoppable.v1.ModelVersion
+	(*Image)(nil),                  // 14: shoppable.v1.Image
+	(*ProductFilter)(nil),          // 15: shoppable.v1.ProductFilter
+	(*Product)(nil),                // 16: shoppable.v1.Product
+	(*status.Status)(nil),          // 17: google.rpc.Status
+	(WithheldReason)(0),            // 18: shoppable.v1.WithheldReason
 }
 var file_shoppable_v1_product_matcher_proto_depIdxs = []int32{
-	10, // 0: shoppable.v1.Embedding.model:type_name -> shoppable.v1.ModelVersion
-	11, // 1: shoppable.v1.MatchView.image:type_name -> shoppable.v1.Image
+	13, // 0: shoppable.v1.Embedding.model:type_name -> shoppable.v1.ModelVersion
+	14, // 1: shoppable.v1.MatchView.image:type_name -> shoppable.v1.Image
 	1,  // 2: shoppable.v1.MatchView.embedding:type_name -> shoppable.v1.Embedding
 	2,  // 3: shoppable.v1.MatchQuery.views:type_name -> shoppable.v1.MatchView
 	3,  // 4: shoppable.v1.MatchProductsRequest.queries:type_name -> shoppable.v1.MatchQuery
-	12, // 5: shoppable.v1.MatchProductsRequest.filter:type_name -> shoppable.v1.ProductFilter
+	15, // 5: shoppable.v1.MatchProductsRequest.filter:type_name -> shoppable.v1.ProductFilter
 	4,  // 6: shoppable.v1.MatchProductsRequest.diversity:type_name -> shoppable.v1.MatchDiversity
-	13, // 7: shoppable.v1.ProductMatch.product:type_name -> shoppable.v1.Product
+	16, // 7: shoppable.v1.ProductMatch.product:type_name -> shoppable.v1.Product
 	0,  // 8: shoppable.v1.ProductMatch.decision:type_name -> shoppable.v1.MatchDecision
 	6,  // 9: shoppable.v1.ProductMatch.evidence:type_name -> shoppable.v1.MatchEvidence
 	7,  // 10: shoppable.v1.MatchResult.products:type_name -> shoppable.v1.ProductMatch
 	0,  // 11: shoppable.v1.MatchResult.decision:type_name -> shoppable.v1.MatchDecision
 	1,  // 12: shoppable.v1.MatchResult.embeddings:type_name -> shoppable.v1.Embedding
-	14, // 13: shoppable.v1.MatchResult.status:type_name -> google.rpc.Status
-	15, // 14: shoppable.v1.MatchResult.withheld:type_name -> shoppable.v1.WithheldReason
+	17, // 13: shoppable.v1.MatchResult.status:type_name -> google.rpc.Status
+	18, // 14: shoppable.v1.MatchResult.withheld:type_name -> shoppable.v1.WithheldReason
 	8,  // 15: shoppable.v1.MatchProductsResponse.results:type_name -> shoppable.v1.MatchResult
-	10, // 16: shoppable.v1.MatchProductsResponse.embedder:type_name -> shoppable.v1.ModelVersion
-	5,  // 17: shoppable.v1.ProductMatcherService.MatchProducts:input_type -> shoppable.v1.MatchProductsRequest
-	9,  // 18: shoppable.v1.ProductMatcherService.MatchProducts:output_type -> shoppable.v1.MatchProductsResponse
-	18, // [18:19] is the sub-list for method output_type
-	17, // [17:18] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	13, // 16: shoppable.v1.MatchProductsResponse.embedder:type_name -> shoppable.v1.ModelVersion
+	14, // 17: shoppable.v1.SearchProductsRequest.image:type_name -> shoppable.v1.Image
+	15, // 18: shoppable.v1.SearchProductsRequest.filter:type_name -> shoppable.v1.ProductFilter
+	4,  // 19: shoppable.v1.SearchProductsRequest.diversity:type_name -> shoppable.v1.MatchDiversity
+	16, // 20: shoppable.v1.SearchHit.product:type_name -> shoppable.v1.Product
+	11, // 21: shoppable.v1.SearchProductsResponse.products:type_name -> shoppable.v1.SearchHit
+	5,  // 22: shoppable.v1.ProductMatcherService.MatchProducts:input_type -> shoppable.v1.MatchProductsRequest
+	10, // 23: shoppable.v1.ProductMatcherService.SearchProducts:input_type -> shoppable.v1.SearchProductsRequest
+	9,  // 24: shoppable.v1.ProductMatcherService.MatchProducts:output_type -> shoppable.v1.MatchProductsResponse
+	12, // 25: shoppable.v1.ProductMatcherService.SearchProducts:output_type -> shoppable.v1.SearchProductsResponse
+	24, // [24:26] is the sub-list for method output_type
+	22, // [22:24] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_shoppable_v1_product_matcher_proto_init() }
@@ -949,13 +1254,18 @@ func file_shoppable_v1_product_matcher_proto_init() {
 	file_shoppable_v1_product_matcher_proto_msgTypes[3].OneofWrappers = []any{}
 	file_shoppable_v1_product_matcher_proto_msgTypes[4].OneofWrappers = []any{}
 	file_shoppable_v1_product_matcher_proto_msgTypes[5].OneofWrappers = []any{}
+	file_shoppable_v1_product_matcher_proto_msgTypes[9].OneofWrappers = []any{
+		(*SearchProductsRequest_Image)(nil),
+		(*SearchProductsRequest_Product)(nil),
+	}
+	file_shoppable_v1_product_matcher_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoppable_v1_product_matcher_proto_rawDesc), len(file_shoppable_v1_product_matcher_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

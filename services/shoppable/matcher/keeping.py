@@ -150,7 +150,7 @@ class CatalogKeeper:
     async def _create(self, catalog_id: str, display_name: str) -> CatalogRecord | None:
         embedder = await self._embedder.identity()
         time = now()
-        record = CatalogRecord(catalog_id, display_name, embedder, created=time, updated=time, rooted=True)
+        record = CatalogRecord(catalog_id, display_name, embedder, created=time, updated=time, rooted=True, worded=True)
         async with self._locks.catalog(catalog_id):
             return record if await self._index.create_catalog(record) else None
 

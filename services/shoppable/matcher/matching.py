@@ -1,7 +1,6 @@
 """Matching: embed the views of each thing, compare them with the catalogue, order its products, say how sure it is."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ from shoppable.matcher.names import catalog_name
 from shoppable.matcher.ports import Embedder, Floats, Query, VectorIndex, View
 from shoppable.matcher.products import Product
 from shoppable.matcher.scoring import Candidate, rank
+from shoppable.matcher.thinning import Diversity
 from shoppable.runtime import metrics
 from shoppable.runtime.call import remaining_s
 from shoppable.runtime.errors import FailedPreconditionError, ServiceError
@@ -27,25 +27,6 @@ _LOOKED_AT_TO_THIN = 4
 _REVISION_POLL_S = 0.05
 # Left of the deadline for the answer that the revision was not reached.
 _ANSWER_S = 0.1
-
-
-@dataclass(frozen=True)
-class Diversity:
-    """How many products of a list may say the same of themselves."""
-
-    key: str
-    most: int
-
-    def thin(self, matches: Sequence["Match"]) -> list["Match"]:
-        """Return the matches without those that say what enough before them have said."""
-        counts: Counter[str] = Counter()
-        kept = []
-        for match in matches:
-            value = match.product.said_of(self.key)
-            counts[value] += 1
-            if not value or counts[value] <= self.most:
-                kept.append(match)
-        return kept
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,14 @@ class ImageHit:
 
 
 @dataclass(frozen=True)
+class TextHit:
+    """A product whose words a search found, and how well: BM25, above 0."""
+
+    product_id: str
+    score: float
+
+
+@dataclass(frozen=True)
 class IndexedImage:
     """A reference image as the index holds it."""
 
@@ -193,6 +201,9 @@ class VectorIndex(Protocol):
         self, catalog_id: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int
     ) -> list[list[ImageHit]]:
         """Return, for each vector, the most similar of the images that fulfil the conditions, best first."""
+
+    async def search_text(self, catalog_id: str, text: str, *, where: Sequence[Condition], limit: int) -> list[TextHit]:
+        """Return the products that hold any word of a text, as `texts.folded` gives it, the best first."""
 
 
 @dataclass(frozen=True)

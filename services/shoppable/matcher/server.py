@@ -18,6 +18,7 @@ from shoppable.matcher.matcher_servicer import ProductMatcherServicer
 from shoppable.matcher.matching import Matcher
 from shoppable.matcher.pictures import PictureReader
 from shoppable.matcher.ports import VectorIndex
+from shoppable.matcher.searching import Searcher
 from shoppable.matcher.settings import MatcherSettings
 from shoppable.matcher.upserts import StreamLimits, Upserter
 from shoppable.runtime import inference, triton_connection
@@ -125,7 +126,9 @@ def _assemble(
             Service(
                 product_matcher_pb2.DESCRIPTOR.services_by_name["ProductMatcherService"],
                 product_matcher_pb2_grpc.add_ProductMatcherServiceServicer_to_server,
-                ProductMatcherServicer(matcher, keeper, embedder, pictures, max_queries=settings.max_queries),
+                ProductMatcherServicer(
+                    matcher, Searcher(index, embedder), keeper, embedder, pictures, max_queries=settings.max_queries
+                ),
                 ready,
             ),
             Service(

@@ -437,3 +437,141 @@ class MatchProductsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MatchProductsResponse: _TypeAlias = MatchProductsResponse  # noqa: Y015
+
+@_typing.final
+class SearchProductsRequest(_message.Message):
+    """What to look for: a text, or one of `like`, or both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    MAX_PRODUCTS_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    MIN_REVISION_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    """The catalogue's name, `catalogs/{catalog}`."""
+    text: _builtins.str
+    """Words, at most 500 characters."""
+    product: _builtins.str
+    """A product's name, of the same catalogue. It is not found itself."""
+    max_products: _builtins.int
+    """Most products, the best first, 1..100; default 10."""
+    min_revision: _builtins.int
+    """The catalogue must have reached this revision; default any."""
+    @_builtins.property
+    def image(self) -> _common_pb2.Image:
+        """A crop around a thing."""
+
+    @_builtins.property
+    def filter(self) -> _product_catalog_pb2.ProductFilter:
+        """Which products may be found; default all."""
+
+    @_builtins.property
+    def diversity(self) -> Global___MatchDiversity:
+        """So that one seller does not fill the list; default no limit."""
+
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        text: _builtins.str = ...,
+        image: _common_pb2.Image | None = ...,
+        product: _builtins.str = ...,
+        filter: _product_catalog_pb2.ProductFilter | None = ...,
+        max_products: _builtins.int | None = ...,
+        diversity: Global___MatchDiversity | None = ...,
+        min_revision: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_products", b"_max_products", "_min_revision", b"_min_revision", "diversity", b"diversity", "filter", b"filter", "image", b"image", "like", b"like", "max_products", b"max_products", "min_revision", b"min_revision", "product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_products", b"_max_products", "_min_revision", b"_min_revision", "catalog", b"catalog", "diversity", b"diversity", "filter", b"filter", "image", b"image", "like", b"like", "max_products", b"max_products", "min_revision", b"min_revision", "product", b"product", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_products: _TypeAlias = _typing.Literal["max_products"]  # noqa: Y015
+    _WhichOneofArgType__max_products: _TypeAlias = _typing.Literal["_max_products", b"_max_products"]  # noqa: Y015
+    _WhichOneofReturnType__min_revision: _TypeAlias = _typing.Literal["min_revision"]  # noqa: Y015
+    _WhichOneofArgType__min_revision: _TypeAlias = _typing.Literal["_min_revision", b"_min_revision"]  # noqa: Y015
+    _WhichOneofReturnType_like: _TypeAlias = _typing.Literal["image", "product"]  # noqa: Y015
+    _WhichOneofArgType_like: _TypeAlias = _typing.Literal["like", b"like"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_products) -> _WhichOneofReturnType__max_products | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_revision) -> _WhichOneofReturnType__min_revision | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_like) -> _WhichOneofReturnType_like | None: ...
+
+Global___SearchProductsRequest: _TypeAlias = SearchProductsRequest  # noqa: Y015
+
+@_typing.final
+class SearchHit(_message.Message):
+    """A product, and why it was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    TEXT_SCORE_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """Orders the products of one answer, and means nothing beside another's."""
+    text_score: _builtins.float
+    """How well its words fit, above 0 (BM25); absent if they did not find it."""
+    similarity: _builtins.float
+    """How like it looks, -1..1, as in a match; absent if that did not find it."""
+    @_builtins.property
+    def product(self) -> _product_catalog_pb2.Product:
+        """The product, as stored."""
+
+    def __init__(
+        self,
+        *,
+        product: _product_catalog_pb2.Product | None = ...,
+        score: _builtins.float = ...,
+        text_score: _builtins.float | None = ...,
+        similarity: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "_text_score", b"_text_score", "product", b"product", "similarity", b"similarity", "text_score", b"text_score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "_text_score", b"_text_score", "product", b"product", "score", b"score", "similarity", b"similarity", "text_score", b"text_score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
+    _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015
+    _WhichOneofReturnType__text_score: _TypeAlias = _typing.Literal["text_score"]  # noqa: Y015
+    _WhichOneofArgType__text_score: _TypeAlias = _typing.Literal["_text_score", b"_text_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__similarity) -> _WhichOneofReturnType__similarity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__text_score) -> _WhichOneofReturnType__text_score | None: ...
+
+Global___SearchHit: _TypeAlias = SearchHit  # noqa: Y015
+
+@_typing.final
+class SearchProductsResponse(_message.Message):
+    """The products, and what they were found in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    CATALOG_REVISION_FIELD_NUMBER: _builtins.int
+    catalog_revision: _builtins.int
+    """The catalogue's revision that was searched."""
+    @_builtins.property
+    def products(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchHit]:
+        """The products, the best first."""
+
+    def __init__(
+        self,
+        *,
+        products: _abc.Iterable[Global___SearchHit] | None = ...,
+        catalog_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_revision", b"catalog_revision", "products", b"products"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchProductsResponse: _TypeAlias = SearchProductsResponse  # noqa: Y015

@@ -118,6 +118,7 @@ PATHS = {
     "OrchestratorService/AnnotateVideo": ("options.catalog",),
     "OrchestratorService/StreamAnnotateVideo": ("config.options.catalog",),
     "ProductMatcherService/MatchProducts": ("catalog",),
+    "ProductMatcherService/SearchProducts": ("catalog",),
     "ProductCatalogService/CreateCatalog": ("catalog_id",),
     "ProductCatalogService/GetCatalog": ("name",),
     "ProductCatalogService/ListCatalogs": (),

@@ -204,6 +204,10 @@ export const serviceConfig = {
         {
           "service": "shoppable.v1.ProductMatcherService",
           "method": "MatchProducts"
+        },
+        {
+          "service": "shoppable.v1.ProductMatcherService",
+          "method": "SearchProducts"
         }
       ],
       "timeout": "60s",

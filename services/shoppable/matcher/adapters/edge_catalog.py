@@ -37,6 +37,7 @@ from shoppable.matcher.ports import (
     ProductChange,
     Space,
     StoredImage,
+    TextHit,
 )
 from shoppable.matcher.products import Product
 
@@ -73,6 +74,8 @@ class EdgeCatalog:
         ):
             for field in fields:
                 shard.update(edge.UpdateOperation.create_field_index(field, kind))
+        words = edge.TextIndexParams(scoring=True)
+        shard.update(edge.UpdateOperation.create_field_index(payload.TEXT, words))
         shard.flush()
         write_json(folder / _RECORD, record.to_json())
         sync_folder(folder.parent)
@@ -216,6 +219,13 @@ class EdgeCatalog:
         ]
         found = self._shard.query_batch(edge.QueryBatchRequest(requests))
         return [[payload.hit_of(point.payload, point.score) for point in points] for points in found]
+
+    def search_text(self, text: str, *, where: Sequence[Condition], limit: int) -> list[TextHit]:
+        """Return the products that hold any word of a text, the best first."""
+        request = edge.QueryRequest(
+            limit=limit, query=edge.TextQuery(payload.TEXT, text), filter=_filter(where), with_payload=[PRODUCT]
+        )
+        return [payload.text_hit_of(point.payload, point.score) for point in self._shard.query(request)]
 
     def _scroll(self, where: Sequence[Condition], fields: Sequence[str]) -> list[edge.Record]:
         found: list[edge.Record] = []

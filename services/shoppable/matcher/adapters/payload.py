@@ -11,14 +11,25 @@ import numpy as np
 
 from shoppable.matcher import filters
 from shoppable.matcher.convert import product_from_message, product_to_message
-from shoppable.matcher.ports import ImageHit, ImagePoint, ImageVectors, IndexedImage, ProductChange, Space, StoredImage
+from shoppable.matcher.ports import (
+    ImageHit,
+    ImagePoint,
+    ImageVectors,
+    IndexedImage,
+    ProductChange,
+    Space,
+    StoredImage,
+    TextHit,
+)
 from shoppable.matcher.products import Product
+from shoppable.matcher.texts import text_of
 from shoppable.v1 import product_catalog_pb2
 
 # Indexed from the first day of a catalogue; attributes follow as products bring them.
 KEYWORDS = (filters.PRODUCT, filters.CATEGORY, filters.BRAND, filters.CURRENCY)
 FLOATS = (filters.PRICE,)
 INTEGERS = (filters.AVAILABILITY, filters.ORDINAL)
+TEXT = "text"  # indexed by its words
 
 IMAGE, _URI, DIGEST, CONTENT_HASH, MESSAGE = "image", "image_uri", "digest", "content_hash", "message"
 HIT_FIELDS = (filters.PRODUCT, filters.CATEGORY, IMAGE, _URI)
@@ -45,6 +56,8 @@ def payload_of(change: ProductChange, point: ImagePoint) -> dict[str, Any]:
     if product.price:
         payload[filters.CURRENCY] = product.price.currency_code
         payload[filters.PRICE] = product.price.amount
+    if point.ordinal == 0:  # with every image, words would be as common as their product has images
+        payload[TEXT] = text_of(product)
     for key, value in (product.attributes or {}).items():
         payload[filters.attribute_field(key)] = value
     return payload
@@ -60,6 +73,11 @@ def hit_of(payload: Mapping[str, Any] | None, similarity: float) -> ImageHit:
         category=payload[filters.CATEGORY],
         similarity=similarity,
     )
+
+
+def text_hit_of(payload: Mapping[str, Any] | None, score: float) -> TextHit:
+    """Return what a search for words found."""
+    return TextHit((payload or {})[filters.PRODUCT], score)
 
 
 def vectors_of(vectors: Any) -> ImageVectors:

@@ -110,7 +110,7 @@ class QdrantCalls:
             if not await self.call("create_collection", lambda: self._client.collection_exists(collection)):
                 raise
 
-    async def index(self, collection: str, field: str, kind: models.PayloadSchemaType) -> None:
+    async def index(self, collection: str, field: str, kind: models.PayloadSchemaType | models.TextIndexParams) -> None:
         """Index a field of the payload; one that is indexed already is left alone."""
         await self.call(
             "create_index", lambda: self._client.create_payload_index(collection, field, field_schema=kind, wait=True)

@@ -31,6 +31,7 @@ from shoppable.matcher.ports import (
     ProductChange,
     Space,
     StoredImage,
+    TextHit,
 )
 from shoppable.matcher.products import Product
 from shoppable.runtime import metrics
@@ -189,6 +190,12 @@ class QdrantEdgeIndex:
         """Return the most similar images for each vector."""
         return await self._on(
             catalog_id, "search", lambda catalog: catalog.search(space, vectors, where=where, limit=limit)
+        )
+
+    async def search_text(self, catalog_id: str, text: str, *, where: Sequence[Condition], limit: int) -> list[TextHit]:
+        """Return the products that hold any word of a text, the best first."""
+        return await self._on(
+            catalog_id, "search_text", lambda catalog: catalog.search_text(text, where=where, limit=limit)
         )
 
     async def _on(self, catalog_id: str, operation: str, work: Callable[[EdgeCatalog], T]) -> T:

@@ -29,6 +29,7 @@ from shoppable.matcher.ports import (
     ProductChange,
     Space,
     StoredImage,
+    TextHit,
 )
 from shoppable.matcher.products import Product
 from shoppable.runtime.errors import UnavailableError
@@ -93,6 +94,8 @@ class QdrantServerIndex:
         ):
             for field in fields:
                 await self._calls.index(collection, field, kind)
+        words = models.TextIndexParams(type=models.TextIndexType.TEXT, scoring=True)
+        await self._calls.index(collection, payload.TEXT, words)
         return await self._put_record(record, expected=None)
 
     async def delete_catalog(self, catalog_id: str) -> bool:
@@ -220,6 +223,22 @@ class QdrantServerIndex:
             catalog_id, "search", lambda: self._client.query_batch_points(self._collection(catalog_id), requests)
         )
         return [[payload.hit_of(point.payload, point.score) for point in answer.points] for answer in found]
+
+    async def search_text(self, catalog_id: str, text: str, *, where: Sequence[Condition], limit: int) -> list[TextHit]:
+        """Return the products that hold any word of a text, the best first."""
+        found = await self._on(
+            catalog_id,
+            "search_text",
+            lambda: self._client.query_points(
+                self._collection(catalog_id),
+                models.TextQuery(text=text),
+                using=payload.TEXT,
+                query_filter=conditions(where),
+                limit=limit,
+                with_payload=[PRODUCT],
+            ),
+        )
+        return [payload.text_hit_of(point.payload, point.score) for point in found.points]
 
     def _collection(self, catalog_id: str) -> str:
         return f"{self._prefix}.catalog.{catalog_id}"

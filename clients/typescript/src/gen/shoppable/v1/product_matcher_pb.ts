@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file shoppable/v1/product_matcher.proto.
  */
 export const file_shoppable_v1_product_matcher: GenFile = /*@__PURE__*/
-  fileDesc("CiJzaG9wcGFibGUvdjEvcHJvZHVjdF9tYXRjaGVyLnByb3RvEgxzaG9wcGFibGUudjEiVgoJRW1iZWRkaW5nEikKBW1vZGVsGAEgASgLMhouc2hvcHBhYmxlLnYxLk1vZGVsVmVyc2lvbhIOCgZ2YWx1ZXMYAiADKAISDgoGY29sb3JzGAMgAygCImcKCU1hdGNoVmlldxIkCgVpbWFnZRgBIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZUgAEiwKCWVtYmVkZGluZxgCIAEoCzIXLnNob3BwYWJsZS52MS5FbWJlZGRpbmdIAEIGCgR2aWV3IksKCk1hdGNoUXVlcnkSJgoFdmlld3MYASADKAsyFy5zaG9wcGFibGUudjEuTWF0Y2hWaWV3EhUKDWNhdGVnb3J5X2hpbnQYAiABKAkiSQoOTWF0Y2hEaXZlcnNpdHkSCwoDa2V5GAEgASgJEhkKDG1heF9wcm9kdWN0cxgCIAEoDUgAiAEBQg8KDV9tYXhfcHJvZHVjdHMi2AMKFE1hdGNoUHJvZHVjdHNSZXF1ZXN0Eg8KB2NhdGFsb2cYASABKAkSKQoHcXVlcmllcxgCIAMoCzIYLnNob3BwYWJsZS52MS5NYXRjaFF1ZXJ5EisKBmZpbHRlchgDIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyEhkKDG1heF9wcm9kdWN0cxgEIAEoDUgAiAEBEhsKDm1pbl9jb25maWRlbmNlGAUgASgCSAGIAQESHQoQbWF0Y2hfY29uZmlkZW5jZRgGIAEoAkgCiAEBEh8KEnNpbWlsYXJfY29uZmlkZW5jZRgHIAEoAkgDiAEBEhkKDG1pbl9yZXZpc2lvbhgIIAEoA0gEiAEBEhoKEmluY2x1ZGVfZW1iZWRkaW5ncxgJIAEoCBIWCg5vZmZlcnNfb3B0X291dBgeIAEoCBIvCglkaXZlcnNpdHkYCiABKAsyHC5zaG9wcGFibGUudjEuTWF0Y2hEaXZlcnNpdHlCDwoNX21heF9wcm9kdWN0c0IRCg9fbWluX2NvbmZpZGVuY2VCEwoRX21hdGNoX2NvbmZpZGVuY2VCFQoTX3NpbWlsYXJfY29uZmlkZW5jZUIPCg1fbWluX3JldmlzaW9uIoEBCg1NYXRjaEV2aWRlbmNlEhIKCnZpZXdfaW5kZXgYASABKA0SEAoIaW1hZ2VfaWQYAiABKAkSEQoJaW1hZ2VfdXJpGAMgASgJEhcKD3ZpZXdfc2ltaWxhcml0eRgEIAEoAhITCgZtYXJnaW4YBSABKAJIAIgBAUIJCgdfbWFyZ2luIrwBCgxQcm9kdWN0TWF0Y2gSJgoHcHJvZHVjdBgBIAEoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0EhIKCnNpbWlsYXJpdHkYAiABKAISEgoKY29uZmlkZW5jZRgDIAEoAhItCghkZWNpc2lvbhgEIAEoDjIbLnNob3BwYWJsZS52MS5NYXRjaERlY2lzaW9uEi0KCGV2aWRlbmNlGAUgASgLMhsuc2hvcHBhYmxlLnYxLk1hdGNoRXZpZGVuY2Ui6wEKC01hdGNoUmVzdWx0EiwKCHByb2R1Y3RzGAEgAygLMhouc2hvcHBhYmxlLnYxLlByb2R1Y3RNYXRjaBItCghkZWNpc2lvbhgCIAEoDjIbLnNob3BwYWJsZS52MS5NYXRjaERlY2lzaW9uEisKCmVtYmVkZGluZ3MYAyADKAsyFy5zaG9wcGFibGUudjEuRW1iZWRkaW5nEiIKBnN0YXR1cxgEIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEi4KCHdpdGhoZWxkGB4gASgOMhwuc2hvcHBhYmxlLnYxLldpdGhoZWxkUmVhc29uIosBChVNYXRjaFByb2R1Y3RzUmVzcG9uc2USKgoHcmVzdWx0cxgBIAMoCzIZLnNob3BwYWJsZS52MS5NYXRjaFJlc3VsdBIYChBjYXRhbG9nX3JldmlzaW9uGAIgASgDEiwKCGVtYmVkZGVyGAMgASgLMhouc2hvcHBhYmxlLnYxLk1vZGVsVmVyc2lvbiqCAQoNTWF0Y2hEZWNpc2lvbhIeChpNQVRDSF9ERUNJU0lPTl9VTlNQRUNJRklFRBAAEhgKFE1BVENIX0RFQ0lTSU9OX01BVENIEAESGgoWTUFUQ0hfREVDSVNJT05fU0lNSUxBUhACEhsKF01BVENIX0RFQ0lTSU9OX05PX01BVENIEAMypQEKFVByb2R1Y3RNYXRjaGVyU2VydmljZRKLAQoNTWF0Y2hQcm9kdWN0cxIiLnNob3BwYWJsZS52MS5NYXRjaFByb2R1Y3RzUmVxdWVzdBojLnNob3BwYWJsZS52MS5NYXRjaFByb2R1Y3RzUmVzcG9uc2UiMYLT5JMCKyImL3YxL3tjYXRhbG9nPWNhdGFsb2dzLyp9Om1hdGNoUHJvZHVjdHM6ASpCQgoQZGV2LnNob3BwYWJsZS52MVABWixzaG9wcGFibGUuZGV2L2NsaWVudC9zaG9wcGFibGV2MTtzaG9wcGFibGV2MWIGcHJvdG8z", [file_google_api_annotations, file_google_rpc_status, file_shoppable_v1_common, file_shoppable_v1_product_catalog]);
+  fileDesc("CiJzaG9wcGFibGUvdjEvcHJvZHVjdF9tYXRjaGVyLnByb3RvEgxzaG9wcGFibGUudjEiVgoJRW1iZWRkaW5nEikKBW1vZGVsGAEgASgLMhouc2hvcHBhYmxlLnYxLk1vZGVsVmVyc2lvbhIOCgZ2YWx1ZXMYAiADKAISDgoGY29sb3JzGAMgAygCImcKCU1hdGNoVmlldxIkCgVpbWFnZRgBIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZUgAEiwKCWVtYmVkZGluZxgCIAEoCzIXLnNob3BwYWJsZS52MS5FbWJlZGRpbmdIAEIGCgR2aWV3IksKCk1hdGNoUXVlcnkSJgoFdmlld3MYASADKAsyFy5zaG9wcGFibGUudjEuTWF0Y2hWaWV3EhUKDWNhdGVnb3J5X2hpbnQYAiABKAkiSQoOTWF0Y2hEaXZlcnNpdHkSCwoDa2V5GAEgASgJEhkKDG1heF9wcm9kdWN0cxgCIAEoDUgAiAEBQg8KDV9tYXhfcHJvZHVjdHMi2AMKFE1hdGNoUHJvZHVjdHNSZXF1ZXN0Eg8KB2NhdGFsb2cYASABKAkSKQoHcXVlcmllcxgCIAMoCzIYLnNob3BwYWJsZS52MS5NYXRjaFF1ZXJ5EisKBmZpbHRlchgDIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyEhkKDG1heF9wcm9kdWN0cxgEIAEoDUgAiAEBEhsKDm1pbl9jb25maWRlbmNlGAUgASgCSAGIAQESHQoQbWF0Y2hfY29uZmlkZW5jZRgGIAEoAkgCiAEBEh8KEnNpbWlsYXJfY29uZmlkZW5jZRgHIAEoAkgDiAEBEhkKDG1pbl9yZXZpc2lvbhgIIAEoA0gEiAEBEhoKEmluY2x1ZGVfZW1iZWRkaW5ncxgJIAEoCBIWCg5vZmZlcnNfb3B0X291dBgeIAEoCBIvCglkaXZlcnNpdHkYCiABKAsyHC5zaG9wcGFibGUudjEuTWF0Y2hEaXZlcnNpdHlCDwoNX21heF9wcm9kdWN0c0IRCg9fbWluX2NvbmZpZGVuY2VCEwoRX21hdGNoX2NvbmZpZGVuY2VCFQoTX3NpbWlsYXJfY29uZmlkZW5jZUIPCg1fbWluX3JldmlzaW9uIoEBCg1NYXRjaEV2aWRlbmNlEhIKCnZpZXdfaW5kZXgYASABKA0SEAoIaW1hZ2VfaWQYAiABKAkSEQoJaW1hZ2VfdXJpGAMgASgJEhcKD3ZpZXdfc2ltaWxhcml0eRgEIAEoAhITCgZtYXJnaW4YBSABKAJIAIgBAUIJCgdfbWFyZ2luIrwBCgxQcm9kdWN0TWF0Y2gSJgoHcHJvZHVjdBgBIAEoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0EhIKCnNpbWlsYXJpdHkYAiABKAISEgoKY29uZmlkZW5jZRgDIAEoAhItCghkZWNpc2lvbhgEIAEoDjIbLnNob3BwYWJsZS52MS5NYXRjaERlY2lzaW9uEi0KCGV2aWRlbmNlGAUgASgLMhsuc2hvcHBhYmxlLnYxLk1hdGNoRXZpZGVuY2Ui6wEKC01hdGNoUmVzdWx0EiwKCHByb2R1Y3RzGAEgAygLMhouc2hvcHBhYmxlLnYxLlByb2R1Y3RNYXRjaBItCghkZWNpc2lvbhgCIAEoDjIbLnNob3BwYWJsZS52MS5NYXRjaERlY2lzaW9uEisKCmVtYmVkZGluZ3MYAyADKAsyFy5zaG9wcGFibGUudjEuRW1iZWRkaW5nEiIKBnN0YXR1cxgEIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEi4KCHdpdGhoZWxkGB4gASgOMhwuc2hvcHBhYmxlLnYxLldpdGhoZWxkUmVhc29uIosBChVNYXRjaFByb2R1Y3RzUmVzcG9uc2USKgoHcmVzdWx0cxgBIAMoCzIZLnNob3BwYWJsZS52MS5NYXRjaFJlc3VsdBIYChBjYXRhbG9nX3JldmlzaW9uGAIgASgDEiwKCGVtYmVkZGVyGAMgASgLMhouc2hvcHBhYmxlLnYxLk1vZGVsVmVyc2lvbiKtAgoVU2VhcmNoUHJvZHVjdHNSZXF1ZXN0Eg8KB2NhdGFsb2cYASABKAkSDAoEdGV4dBgCIAEoCRIkCgVpbWFnZRgDIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZUgAEhEKB3Byb2R1Y3QYBCABKAlIABIrCgZmaWx0ZXIYBSABKAsyGy5zaG9wcGFibGUudjEuUHJvZHVjdEZpbHRlchIZCgxtYXhfcHJvZHVjdHMYBiABKA1IAYgBARIvCglkaXZlcnNpdHkYByABKAsyHC5zaG9wcGFibGUudjEuTWF0Y2hEaXZlcnNpdHkSGQoMbWluX3JldmlzaW9uGAggASgDSAKIAQFCBgoEbGlrZUIPCg1fbWF4X3Byb2R1Y3RzQg8KDV9taW5fcmV2aXNpb24ikgEKCVNlYXJjaEhpdBImCgdwcm9kdWN0GAEgASgLMhUuc2hvcHBhYmxlLnYxLlByb2R1Y3QSDQoFc2NvcmUYAiABKAISFwoKdGV4dF9zY29yZRgDIAEoAkgAiAEBEhcKCnNpbWlsYXJpdHkYBCABKAJIAYgBAUINCgtfdGV4dF9zY29yZUINCgtfc2ltaWxhcml0eSJdChZTZWFyY2hQcm9kdWN0c1Jlc3BvbnNlEikKCHByb2R1Y3RzGAEgAygLMhcuc2hvcHBhYmxlLnYxLlNlYXJjaEhpdBIYChBjYXRhbG9nX3JldmlzaW9uGAIgASgDKoIBCg1NYXRjaERlY2lzaW9uEh4KGk1BVENIX0RFQ0lTSU9OX1VOU1BFQ0lGSUVEEAASGAoUTUFUQ0hfREVDSVNJT05fTUFUQ0gQARIaChZNQVRDSF9ERUNJU0lPTl9TSU1JTEFSEAISGwoXTUFUQ0hfREVDSVNJT05fTk9fTUFUQ0gQAzK3AgoVUHJvZHVjdE1hdGNoZXJTZXJ2aWNlEosBCg1NYXRjaFByb2R1Y3RzEiIuc2hvcHBhYmxlLnYxLk1hdGNoUHJvZHVjdHNSZXF1ZXN0GiMuc2hvcHBhYmxlLnYxLk1hdGNoUHJvZHVjdHNSZXNwb25zZSIxgtPkkwIrIiYvdjEve2NhdGFsb2c9Y2F0YWxvZ3MvKn06bWF0Y2hQcm9kdWN0czoBKhKPAQoOU2VhcmNoUHJvZHVjdHMSIy5zaG9wcGFibGUudjEuU2VhcmNoUHJvZHVjdHNSZXF1ZXN0GiQuc2hvcHBhYmxlLnYxLlNlYXJjaFByb2R1Y3RzUmVzcG9uc2UiMoLT5JMCLCInL3YxL3tjYXRhbG9nPWNhdGFsb2dzLyp9OnNlYXJjaFByb2R1Y3RzOgEqQkIKEGRldi5zaG9wcGFibGUudjFQAVosc2hvcHBhYmxlLmRldi9jbGllbnQvc2hvcHBhYmxldjE7c2hvcHBhYmxldjFiBnByb3RvMw", [file_google_api_annotations, file_google_rpc_status, file_shoppable_v1_common, file_shoppable_v1_product_catalog]);
 
 /**
  * What a picture looks like to a model: comparable only with embeddings of the same model and version.
@@ -432,6 +432,155 @@ export const MatchProductsResponseSchema: GenMessage<MatchProductsResponse> = /*
   messageDesc(file_shoppable_v1_product_matcher, 8);
 
 /**
+ * What to look for: a text, or one of `like`, or both.
+ *
+ * @generated from message shoppable.v1.SearchProductsRequest
+ */
+export type SearchProductsRequest = Message<"shoppable.v1.SearchProductsRequest"> & {
+  /**
+   * The catalogue's name, `catalogs/{catalog}`.
+   *
+   * @generated from field: string catalog = 1;
+   */
+  catalog: string;
+
+  /**
+   * Words, at most 500 characters.
+   *
+   * @generated from field: string text = 2;
+   */
+  text: string;
+
+  /**
+   * What the products should look like; default nothing.
+   *
+   * @generated from oneof shoppable.v1.SearchProductsRequest.like
+   */
+  like: {
+    /**
+     * A crop around a thing.
+     *
+     * @generated from field: shoppable.v1.Image image = 3;
+     */
+    value: Image;
+    case: "image";
+  } | {
+    /**
+     * A product's name, of the same catalogue. It is not found itself.
+     *
+     * @generated from field: string product = 4;
+     */
+    value: string;
+    case: "product";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Which products may be found; default all.
+   *
+   * @generated from field: shoppable.v1.ProductFilter filter = 5;
+   */
+  filter?: ProductFilter | undefined;
+
+  /**
+   * Most products, the best first, 1..100; default 10.
+   *
+   * @generated from field: optional uint32 max_products = 6;
+   */
+  maxProducts?: number | undefined;
+
+  /**
+   * So that one seller does not fill the list; default no limit.
+   *
+   * @generated from field: shoppable.v1.MatchDiversity diversity = 7;
+   */
+  diversity?: MatchDiversity | undefined;
+
+  /**
+   * The catalogue must have reached this revision; default any.
+   *
+   * @generated from field: optional int64 min_revision = 8;
+   */
+  minRevision?: bigint | undefined;
+};
+
+/**
+ * Describes the message shoppable.v1.SearchProductsRequest.
+ * Use `create(SearchProductsRequestSchema)` to create a new message.
+ */
+export const SearchProductsRequestSchema: GenMessage<SearchProductsRequest> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_matcher, 9);
+
+/**
+ * A product, and why it was found.
+ *
+ * @generated from message shoppable.v1.SearchHit
+ */
+export type SearchHit = Message<"shoppable.v1.SearchHit"> & {
+  /**
+   * The product, as stored.
+   *
+   * @generated from field: shoppable.v1.Product product = 1;
+   */
+  product?: Product | undefined;
+
+  /**
+   * Orders the products of one answer, and means nothing beside another's.
+   *
+   * @generated from field: float score = 2;
+   */
+  score: number;
+
+  /**
+   * How well its words fit, above 0 (BM25); absent if they did not find it.
+   *
+   * @generated from field: optional float text_score = 3;
+   */
+  textScore?: number | undefined;
+
+  /**
+   * How like it looks, -1..1, as in a match; absent if that did not find it.
+   *
+   * @generated from field: optional float similarity = 4;
+   */
+  similarity?: number | undefined;
+};
+
+/**
+ * Describes the message shoppable.v1.SearchHit.
+ * Use `create(SearchHitSchema)` to create a new message.
+ */
+export const SearchHitSchema: GenMessage<SearchHit> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_matcher, 10);
+
+/**
+ * The products, and what they were found in.
+ *
+ * @generated from message shoppable.v1.SearchProductsResponse
+ */
+export type SearchProductsResponse = Message<"shoppable.v1.SearchProductsResponse"> & {
+  /**
+   * The products, the best first.
+   *
+   * @generated from field: repeated shoppable.v1.SearchHit products = 1;
+   */
+  products: SearchHit[];
+
+  /**
+   * The catalogue's revision that was searched.
+   *
+   * @generated from field: int64 catalog_revision = 2;
+   */
+  catalogRevision: bigint;
+};
+
+/**
+ * Describes the message shoppable.v1.SearchProductsResponse.
+ * Use `create(SearchProductsResponseSchema)` to create a new message.
+ */
+export const SearchProductsResponseSchema: GenMessage<SearchProductsResponse> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_matcher, 11);
+
+/**
  * What can be said of a thing or a product.
  *
  * @generated from enum shoppable.v1.MatchDecision
@@ -495,6 +644,28 @@ export const ProductMatcherService: GenService<{
     methodKind: "unary";
     input: typeof MatchProductsRequestSchema;
     output: typeof MatchProductsResponseSchema;
+  },
+  /**
+   * Looks for products by words, by a picture, by another product ("more like this"), or by words and one of the other
+   * two together. Ranks, as a shop's search box does; how surely a thing is a product, MatchProducts says.
+   *
+   * Words are ranked by BM25 over title, brand and description: any word counts, rare ones more; capitals and accents
+   * are alike. Pictures are ranked by their likeness. Both together are merged by their ranks: a product scores
+   * 1 / (60 + rank) in each of the two lists that holds it (reciprocal rank fusion).
+   *
+   * Errors:
+   * - INVALID_ARGUMENT: nothing to look for, a text without words, an unreadable picture, a filter by an attribute that
+   *   no product carries, numbers out of range (one violation for each).
+   * - NOT_FOUND: no such catalogue, or no such product to be like (ResourceInfo).
+   * - FAILED_PRECONDITION: as for MatchProducts; or the catalogue was made before words were kept (CATALOG_TOO_OLD).
+   * - UNAVAILABLE: the embedder or the index cannot be reached (RetryInfo).
+   *
+   * @generated from rpc shoppable.v1.ProductMatcherService.SearchProducts
+   */
+  searchProducts: {
+    methodKind: "unary";
+    input: typeof SearchProductsRequestSchema;
+    output: typeof SearchProductsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_shoppable_v1_product_matcher, 0);
