@@ -9,8 +9,10 @@ import numpy as np
 from shoppable.matcher import colour
 from shoppable.matcher.calibration import Decision, Thresholds
 from shoppable.matcher.catalogs import CatalogRecord, ModelIdentity
+from shoppable.matcher.collapsing import Collapse
 from shoppable.matcher.convert import model_to_message, product_to_message
 from shoppable.matcher.convert_filters import read_filter
+from shoppable.matcher.duplicates import MIN_SIMILARITY
 from shoppable.matcher.matching import Match, MatchOptions, MatchOutcome, ThingResult
 from shoppable.matcher.pictures import PictureReader
 from shoppable.matcher.ports import Floats, Query, View
@@ -22,6 +24,7 @@ from shoppable.v1 import common_pb2, product_matcher_pb2
 MAX_VIEWS = 8
 MAX_PRODUCTS = 100
 _MAX_HINT = 200
+_MAX_PREFERRED = 100
 _DEFAULTS = Thresholds()
 # float32 embeddings that were sent and rounded: their length is 1 within this.
 _LENGTH_TOLERANCE = 1e-3
@@ -47,6 +50,7 @@ def read_options(request: product_matcher_pb2.MatchProductsRequest, violations: 
         min_confidence=min_confidence,
         thresholds=Thresholds(match=match, similar=similar),
         diversity=read_diversity(request, violations),
+        collapse=_read_collapse(request, violations),
     )
 
 
@@ -61,6 +65,19 @@ def read_diversity(
     rule = f"must be in 1..{MAX_PRODUCTS}, and is {most}"
     violations.check(1 <= most <= MAX_PRODUCTS, "diversity.max_products", rule)
     return Diversity(request.diversity.key, most)
+
+
+def _read_collapse(request: product_matcher_pb2.MatchProductsRequest, violations: Violations) -> Collapse | None:
+    if not request.HasField("collapse"):
+        return None
+    asked = request.collapse
+    rule = f"must be at most {_MAX_PREFERRED}, all different"
+    different = len(set(asked.preferred)) == len(asked.preferred) <= _MAX_PREFERRED
+    violations.check(different, "collapse.preferred", rule)
+    similarity = violations.optional_number(
+        asked, "min_similarity", low=0.5, high=1, default=MIN_SIMILARITY, prefix="collapse."
+    )
+    return Collapse(asked.key, tuple(asked.preferred), similarity)
 
 
 def check_queries(
@@ -221,4 +238,10 @@ def _match_to_message(catalog_id: str, match: Match) -> product_matcher_pb2.Prod
             view_similarity=candidate.view_similarity,
             margin=candidate.margin,
         ),
+        collapsed=[
+            product_matcher_pb2.CollapsedProduct(
+                product=product_to_message(catalog_id, one.product), similarity=one.candidate.similarity
+            )
+            for one in match.left_out
+        ],
     )

@@ -15,7 +15,7 @@ from shoppable.matcher.products import Product
 
 # The README tells how the two were chosen.
 MIN_SIMILARITY = 0.92  # of embeddings, unless a caller says otherwise
-_SAME_COLOURS = 0.97
+SAME_COLOURS = 0.97
 _BATCH = 64  # images whose neighbours are asked for at a time
 # Nearest images looked at for each; a picture that was copied more often shows through its copies' neighbours.
 _NEIGHBOURS = 32
@@ -105,7 +105,7 @@ class DuplicateFinder:
             where=(AnyOf(PRODUCT, tuple(sorted(product_ids))),),
             limit=len(product_ids) * MAX_IMAGES,
         )
-        return {(hit.product_id, hit.image_id) for hit in hits if hit.similarity >= _SAME_COLOURS}
+        return {(hit.product_id, hit.image_id) for hit in hits if hit.similarity >= SAME_COLOURS}
 
 
 def _differ(one: Product, other: Product, key: str) -> bool:

@@ -47,6 +47,8 @@ class ProductMatcherServicer(product_matcher_pb2_grpc.ProductMatcherServiceServi
         check_attributes(options.wanted, record.attribute_keys, "filter", violations)
         if options.diversity:
             check_key(options.diversity.key, record.attribute_keys, "diversity.key", violations)
+        if options.collapse:
+            check_key(options.collapse.key, record.attribute_keys, "collapse.key", violations)
         queries = []
         if well_formed:  # no more is decoded than may be sent
             queries = await read_queries(request, violations, self._pictures, record.embedder)

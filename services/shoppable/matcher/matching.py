@@ -1,13 +1,14 @@
 """Matching: embed the views of each thing, compare them with the catalogue, order its products, say how sure it is."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from shoppable.matcher.calibration import Decision, Thresholds
 from shoppable.matcher.catalogs import CatalogRecord, ModelIdentity
+from shoppable.matcher.collapsing import Collapse, LeftOut, collapsed
 from shoppable.matcher.comparing import Comparer, Look
 from shoppable.matcher.filters import ProductFilter
 from shoppable.matcher.fits import fit_of
@@ -38,11 +39,12 @@ class MatchOptions:
     min_confidence: float = 0.0
     thresholds: Thresholds = field(default_factory=Thresholds)
     diversity: Diversity | None = None
+    collapse: Collapse | None = None
 
     @property
     def looked_at(self) -> int:
         """Products to look at: more than are wanted where some of them will be left out."""
-        return self.max_products * (_LOOKED_AT_TO_THIN if self.diversity else 1)
+        return self.max_products * (_LOOKED_AT_TO_THIN if self.diversity or self.collapse else 1)
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Match:
     candidate: Candidate
     confidence: float
     decision: Decision
+    left_out: Sequence[LeftOut] = ()  # what it stands for
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,9 @@ class Matcher:
             looks, where=where, enough=max(options.looked_at + 1, _MIN_CANDIDATES)
         )
         ranked = rank(views, category_hint=query.category_hint)[: options.looked_at]
+        left_out: Mapping[str, Sequence[LeftOut]] = {}
+        if options.collapse:
+            ranked, left_out = await collapsed(self._index, catalog_id, ranked, options.collapse)
         sure = fit.calibration.confidences(
             [(candidate.score, candidate.margin) for candidate in ranked],
             with_colour=all(colour is not None for colour in colours),
@@ -158,12 +164,19 @@ class Matcher:
         kept = [(candidate, sure) for candidate, sure in judged if sure >= options.min_confidence]
         products = await self._index.get_products(catalog_id, [candidate.product_id for candidate, _ in kept], where)
         matches = [
-            Match(products[candidate.product_id], candidate, sure, options.thresholds.decide(sure))
+            Match(
+                products[candidate.product_id],
+                candidate,
+                sure,
+                options.thresholds.decide(sure),
+                left_out.get(candidate.product_id, ()),
+            )
             for candidate, sure in kept
             if candidate.product_id in products  # else it was deleted a moment ago
         ]
         if options.diversity:
-            matches = options.diversity.thin(matches)[: options.max_products]
+            matches = options.diversity.thin(matches)
+        matches = matches[: options.max_products]
         return ThingResult(
             matches=matches,
             decision=matches[0].decision if matches else Decision.NO_MATCH,
