@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar
+from typing import Annotated, ClassVar, Literal, NoReturn, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import (
@@ -194,7 +194,7 @@ def load(kind: type[SettingsT], arguments: Sequence[str], *, prog: str) -> Setti
     Exits after `--help` (0) or a flag that does not exist (2).
 
     Raises:
-        SettingsError: A value is wrong; the text names the setting, and the flag, variable, or file and line it is from.
+        SettingsError: A value is wrong; the text names the setting and the flag, variable, or line that it is from.
     """
     parser = _Parser(
         prog=prog,

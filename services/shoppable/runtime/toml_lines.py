@@ -1,4 +1,4 @@
-"""On which line of a TOML file a field is set: the parser tells the line of broken syntax, not that of a wrong value."""
+"""On which line of a TOML file a field is set: its parser tells the line of broken syntax, not of a wrong value."""
 
 import re
 
