@@ -37,7 +37,7 @@ RPCS = 'rpcs = ["*"]'
         (f"[callers.a]\n{RPCS}", "callers.a needs sha256 or certificates"),
         (f'[callers.a]\nsha256 = ["plain-key"]\n{RPCS}', "callers.a.sha256.0"),
         (f'[callers.a]\nsha256 = ["{DIGEST}"]', "callers.a.rpcs: Field required"),
-        (f'[callers.a]\nsha256 = ["{DIGEST}"]\nrpcs = ["[a-z]"]', "callers.a.rpcs.0"),
+        (f'[callers.a]\nsha256 = ["{DIGEST}"]\nrpcs = ["[a-z]"]', "line 3, callers.a.rpcs.0"),
         (f'[callers.a]\nsha256 = ["{DIGEST}"]\nright = 1\n{RPCS}', "callers.a.right"),
         (f'[callers."a b"]\nsha256 = ["{DIGEST}"]\n{RPCS}', "callers.a b"),
         (

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import structlog
 
-from shoppable.matcher.adapters.edge_catalog import EdgeCatalog
+from shoppable.matcher.adapters.edge_catalog import EdgeCatalog, panics_as_errors
 from shoppable.matcher.adapters.edge_folder import FolderLock
 from shoppable.matcher.catalogs import CatalogRecord
 from shoppable.matcher.filters import Condition
@@ -53,18 +53,14 @@ async def open_edge_index(folder: Path, *, timeout_s: float) -> AsyncIterator["Q
         RuntimeError: Another process owns the folder, or a catalogue cannot be opened.
         OSError: The folder cannot be made or written.
     """
-    lock = FolderLock(folder)
-    index = QdrantEdgeIndex(folder / _CATALOGS, timeout_s=timeout_s)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(FolderLock(folder).release)
+        index = QdrantEdgeIndex(folder / _CATALOGS, timeout_s=timeout_s)
+        stack.push_async_callback(index.close)
         await index.open()
         flushing = asyncio.create_task(index.flush_for_ever(), name="flush")
-        try:
-            yield index
-        finally:
-            flushing.cancel()
-            await index.close()
-    finally:
-        lock.release()
+        stack.callback(flushing.cancel)
+        yield index
 
 
 class QdrantEdgeIndex:
@@ -118,9 +114,7 @@ class QdrantEdgeIndex:
         def create() -> bool:
             if record.catalog_id in self._catalogs:
                 return False
-            folder = self._folder / record.catalog_id
-            shutil.rmtree(folder, ignore_errors=True)  # of a creation that failed half way
-            self._catalogs[record.catalog_id] = EdgeCatalog.create(folder, record)
+            self._catalogs[record.catalog_id] = EdgeCatalog.create(self._folder / record.catalog_id, record)
             return True
 
         return await self._run("create_catalog", create)
@@ -208,9 +202,13 @@ class QdrantEdgeIndex:
         return await self._run(operation, run)
 
     async def _run(self, operation: str, work: Callable[[], T]) -> T:
+        def run() -> T:
+            with panics_as_errors():
+                return work()
+
         limit_s = remaining_s(self._timeout_s)
         with metrics.INDEX_SECONDS.labels(operation).time(), asking("qdrant", operation):
-            future = asyncio.get_running_loop().run_in_executor(self._executor, work)
+            future = asyncio.get_running_loop().run_in_executor(self._executor, run)
             try:
                 return await asyncio.wait_for(future, limit_s)
             except TimeoutError as error:
@@ -229,10 +227,12 @@ class QdrantEdgeIndex:
         self._folder.mkdir(exist_ok=True)
         started = time.perf_counter()
         for folder in sorted(self._folder.iterdir()):
-            if folder.is_dir() and EdgeCatalog.exists(folder) and not folder.name.startswith("."):
-                self._catalogs[folder.name] = EdgeCatalog.open(folder)
-            else:
+            # Half made, half deleted, or empty. A folder that lost its record holds images all the same: it is opened,
+            # which fails.
+            if folder.name.startswith(".") or not any(path.is_file() for path in folder.rglob("*")):
                 shutil.rmtree(folder, ignore_errors=True)
+            else:
+                self._catalogs[folder.name] = EdgeCatalog.open(folder)
         seconds = round(time.perf_counter() - started, 3)
         _log.info("catalogues opened", catalogs=len(self._catalogs), seconds=seconds, folder=str(self._folder))
 

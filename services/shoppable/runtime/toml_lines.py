@@ -1,0 +1,37 @@
+"""On which line of a TOML file a field is set: its parser tells the line of broken syntax, not of a wrong value."""
+
+import re
+
+_TABLE = re.compile(r"\s*\[\[?([^\[\]]+)\]")
+_KEY = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[\w.\- ])+?)\s*=""")
+_QUOTES = re.compile(r"""["']|\s*(?=\.)|(?<=\.)\s*""")
+
+
+def line_of(text: str, field: str, *, exactly: bool = False) -> int | None:
+    """Return the line, from 1, on which a field such as `labels.one.cup` is set.
+
+    Of a field that is missing or lies within an inline table it is the line of the nearest table or key that holds it,
+    unless `exactly` that field is meant; None if there is none. It is a hint for people: text of several lines that
+    looks like a key is taken for one.
+    """
+    table, best, found = "", 0, None
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _TABLE.match(line):
+            table = name = _plain(header[1])
+        elif key := _KEY.match(line):
+            name = f"{table}.{_plain(key[1])}" if table else _plain(key[1])
+        else:
+            continue
+        if len(name) > best and (field == name or (not exactly and field.startswith(f"{name}."))):
+            best, found = len(name), number
+    return found
+
+
+def with_line(text: str, field: str) -> str:
+    """Return the field with its line before it, if there is one: "line 5, labels.one.cup"."""
+    line = line_of(text, field)
+    return f"line {line}, {field}" if line else field
+
+
+def _plain(name: str) -> str:
+    return _QUOTES.sub("", name.strip())
