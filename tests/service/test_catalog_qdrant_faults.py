@@ -53,6 +53,11 @@ WORK: dict[str, Work] = {
     "images_after": lambda index: index.images_after("shop", "", 5, WANTED),
     "product_ids": lambda index: index.product_ids("shop"),
     "search_text": lambda index: index.search_text("shop", "mug", where=WANTED, limit=3),
+    "stored_products": lambda index: index.stored_products("shop", ["a"]),
+    "stage": lambda index: index.stage(record_of()),
+    "promote": lambda index: index.promote(record_of(), expected=3),
+    "discard": lambda index: index.discard("shop.1"),
+    "index_attributes": lambda index: index.index_attributes("shop", {"color"}),
     # Reached in real life only after the registry has answered.
     "insert_record": lambda index: index._put_record(record_of(), expected=None),
     "replace_record": lambda index: index._put_record(record_of(), expected=3),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from shoppable.cli.catalog_backup import backup, restore
 from shoppable.cli.catalog_calibrate import calibrate
 from shoppable.cli.catalog_duplicates import duplicates
 from shoppable.cli.catalog_files import export
 from shoppable.cli.catalog_matcher import local_options, open_matcher, print_json
+from shoppable.cli.catalog_reindex import reindex
 from shoppable.cli.catalog_search import search
 from shoppable.cli.options import (
     CatalogOption,
@@ -23,9 +25,6 @@ from shoppable.cli.options import (
     parse_resource,
 )
 
-if TYPE_CHECKING:
-    from shoppable.cli.importing import ImportReport
-
 app = typer.Typer(
     name="catalog",
     help="Put products into catalogues, and look at them.",
@@ -36,7 +35,9 @@ app.command("calibrate")(calibrate)
 app.command("export")(export)
 app.command("duplicates")(duplicates)
 app.command("search")(search)
-_ROWS_SHOWN = 50
+app.command("backup")(backup)
+app.command("restore")(restore)
+app.command("reindex")(reindex)
 _NameArgument = Annotated[str, typer.Argument(metavar="NAME[/PRODUCT]", help="A catalogue, or one of its products.")]
 
 
@@ -118,7 +119,7 @@ def import_(
                 pictures=images,
                 allow_private=allow_private,
             )
-        raise_for_broken_rows(report)
+        catalog_import.raise_for_broken_rows(report)
 
     running.run(work())
 
@@ -226,22 +227,6 @@ def delete(
             reporter.done(f"deleted {what}")
 
     running.run(work())
-
-
-def raise_for_broken_rows(report: ImportReport) -> None:
-    """List the rows of a feed that were not taken, and exit with 1; return if there are none."""
-    from shoppable.cli import rendering
-    from shoppable.cli.console import make_console
-
-    if not report.broken:
-        return
-    console = make_console(stderr=True)
-    count = len(report.broken)
-    console.print(f"{count} row{' was' if count == 1 else 's were'} not taken:", style="bold red")
-    console.print(rendering.broken_rows_table(report.broken[:_ROWS_SHOWN]))
-    if count > _ROWS_SHOWN:
-        console.print(f"… and {count - _ROWS_SHOWN} more")
-    raise typer.Exit(1)
 
 
 def _catalog_of(feed: Path) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from shoppable.matcher.names import catalog_name
+from shoppable.matcher.names import catalog_name, store_name
 from shoppable.runtime.errors import FailedPreconditionError
 
 # Raised when the record or the points change so that an older program could not read or write them. 2: rooted
@@ -36,6 +36,13 @@ class CatalogRecord:
     rooted: bool = False  # whether embeddings are stored as `centring.rooted`; those of the first version are not
     worded: bool = False  # whether products can be found by their words; those of catalogues before format 3 cannot
     fit: str = ""  # what it was calibrated to, as `fits` writes it; empty: as the package is
+    generation: str = ""  # of its store: a catalogue that was replaced whole has its images elsewhere
+    pending: bool = False  # being made beside its name: nobody sees it, and a crash leaves nothing of it
+
+    @property
+    def store(self) -> str:
+        """The name of what holds its images, by which an index is asked for them."""
+        return store_name(self.catalog_id, self.generation)
 
     def advanced(
         self, *, attribute_keys: frozenset[str] | set[str], updated: datetime, fit: str | None = None
@@ -63,6 +70,8 @@ class CatalogRecord:
             "rooted": self.rooted,
             "worded": self.worded,
             "fit": self.fit,
+            "generation": self.generation,
+            "pending": self.pending,
         }
 
     @classmethod
@@ -87,6 +96,8 @@ class CatalogRecord:
                 rooted=bool(values.get("rooted", False)),
                 worded=bool(values.get("worded", False)),
                 fit=str(values.get("fit", "")),
+                generation=str(values.get("generation", "")),
+                pending=bool(values.get("pending", False)),
             )
         except (KeyError, TypeError) as error:
             raise ValueError("is not a catalogue's record") from error
@@ -100,8 +111,8 @@ def require_words(record: CatalogRecord) -> None:
     """
     if not record.worded:
         raise FailedPreconditionError(
-            f"{catalog_name(record.catalog_id)} was made before products could be found by their words: import its"
-            " products into a new catalogue",
+            f"{catalog_name(record.catalog_id)} was made before products could be found by their words: back it"
+            " up and restore it, which keeps them",
             reason="CATALOG_TOO_OLD",
         )
 

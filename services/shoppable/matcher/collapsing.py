@@ -40,15 +40,15 @@ class LeftOut:
 
 
 async def collapsed(
-    index: VectorIndex, catalog_id: str, ranked: Sequence[Candidate], collapse: Collapse
+    index: VectorIndex, store: str, ranked: Sequence[Candidate], collapse: Collapse
 ) -> tuple[list[Candidate], Mapping[str, Sequence[LeftOut]]]:
     """Return one candidate of each group, with margins between groups, and by its product's id what it stands for."""
     ids = [candidate.product_id for candidate in ranked]
     if not ids:
         return [], {}
-    products = await index.get_products(catalog_id, ids)
+    products = await index.get_products(store, ids)
     of_these = (AnyOf(PRODUCT, tuple(ids)),)
-    images, _ = await index.images_after(catalog_id, "", len(ids) * MAX_IMAGES, of_these)
+    images, _ = await index.images_after(store, "", len(ids) * MAX_IMAGES, of_these)
     copies = _copies(images, collapse.min_similarity)
     groups: list[list[Candidate]] = []
     for candidate in ranked:

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-from shoppable.matcher.catalogs import require_embedder
 from shoppable.matcher.convert_filters import check_attributes, check_key
 from shoppable.matcher.convert_match import check_queries, opted_out, outcome_to_message, read_options, read_queries
 from shoppable.matcher.convert_search import found_to_message, read_search
+from shoppable.matcher.embedders import Embedders
 from shoppable.matcher.keeping import CatalogKeeper
 from shoppable.matcher.lookups import named_catalog
 from shoppable.matcher.matching import Matcher
 from shoppable.matcher.pictures import PictureReader
-from shoppable.matcher.ports import Embedder
 from shoppable.matcher.searching import Searcher
 from shoppable.runtime.validation import Violations
 from shoppable.v1 import product_matcher_pb2, product_matcher_pb2_grpc
@@ -24,7 +23,7 @@ class ProductMatcherServicer(product_matcher_pb2_grpc.ProductMatcherServiceServi
         matcher: Matcher,
         searcher: Searcher,
         keeper: CatalogKeeper,
-        embedder: Embedder,
+        embedders: Embedders,
         pictures: PictureReader,
         *,
         max_queries: int,
@@ -32,7 +31,7 @@ class ProductMatcherServicer(product_matcher_pb2_grpc.ProductMatcherServiceServi
         self._matcher = matcher
         self._searcher = searcher
         self._keeper = keeper
-        self._embedder = embedder
+        self._embedders = embedders
         self._pictures = pictures
         self._max_queries = max_queries
 
@@ -57,7 +56,7 @@ class ProductMatcherServicer(product_matcher_pb2_grpc.ProductMatcherServiceServi
             return opted_out(record, len(queries))
         # Only what must be embedded now needs the embedder, and its being the catalogue's.
         if any(view.embedding is None for query in queries for view in query.views):
-            require_embedder(record, await self._embedder.identity())
+            await self._embedders.of(record)
         if request.HasField("min_revision"):
             record = await self._matcher.at_revision(record, request.min_revision)
         outcome = await self._matcher.match(record, queries, options)
@@ -75,7 +74,7 @@ class ProductMatcherServicer(product_matcher_pb2_grpc.ProductMatcherServiceServi
             check_key(options.diversity.key, record.attribute_keys, "diversity.key", violations)
         violations.raise_if_any()
         if options.view:
-            require_embedder(record, await self._embedder.identity())
+            await self._embedders.of(record)
         if request.HasField("min_revision"):
             record = await self._matcher.at_revision(record, request.min_revision)
         return found_to_message(record, await self._searcher.search(record, options))

@@ -10,10 +10,11 @@ from shoppable.matcher.calibration import Decision, Thresholds
 from shoppable.matcher.catalogs import CatalogRecord, ModelIdentity
 from shoppable.matcher.collapsing import Collapse, LeftOut, collapsed
 from shoppable.matcher.comparing import Comparer, Look
+from shoppable.matcher.embedders import Embedders
 from shoppable.matcher.filters import ProductFilter
 from shoppable.matcher.fits import fit_of
 from shoppable.matcher.names import catalog_name
-from shoppable.matcher.ports import Embedder, Floats, Query, VectorIndex, View
+from shoppable.matcher.ports import Floats, Query, VectorIndex, View
 from shoppable.matcher.products import Product
 from shoppable.matcher.scoring import Candidate, rank
 from shoppable.matcher.thinning import Diversity
@@ -84,13 +85,13 @@ class Matcher:
     def __init__(
         self,
         index: VectorIndex,
-        embedder: Embedder,
+        embedders: Embedders,
         *,
         queries_in_work: int,
         min_revision_wait_s: float,
     ) -> None:
         self._index = index
-        self._embedder = embedder
+        self._embedders = embedders
         self._queries_in_work = queries_in_work
         self._min_revision_wait_s = min_revision_wait_s
 
@@ -144,8 +145,8 @@ class Matcher:
         return latest or record
 
     async def _match_one(self, record: CatalogRecord, query: Query, options: MatchOptions) -> ThingResult:
-        catalog_id, fit = record.catalog_id, fit_of(record)
-        embeddings = await self._embeddings(query.views)
+        store, fit = record.store, fit_of(record)
+        embeddings = await self._embeddings(record, query.views)
         colours = [view.colour for view in query.views]
         where = options.wanted.conditions()
         looks = [Look(embedding, colour) for embedding, colour in zip(embeddings, colours, strict=True)]
@@ -155,14 +156,14 @@ class Matcher:
         ranked = rank(views, category_hint=query.category_hint)[: options.looked_at]
         left_out: Mapping[str, Sequence[LeftOut]] = {}
         if options.collapse:
-            ranked, left_out = await collapsed(self._index, catalog_id, ranked, options.collapse)
+            ranked, left_out = await collapsed(self._index, store, ranked, options.collapse)
         sure = fit.calibration.confidences(
             [(candidate.score, candidate.margin) for candidate in ranked],
             with_colour=all(colour is not None for colour in colours),
         )
         judged = list(zip(ranked, sure, strict=True))
         kept = [(candidate, sure) for candidate, sure in judged if sure >= options.min_confidence]
-        products = await self._index.get_products(catalog_id, [candidate.product_id for candidate, _ in kept], where)
+        products = await self._index.get_products(store, [candidate.product_id for candidate, _ in kept], where)
         matches = [
             Match(
                 products[candidate.product_id],
@@ -184,7 +185,8 @@ class Matcher:
             colours=colours,
         )
 
-    async def _embeddings(self, views: Sequence[View]) -> list[Floats]:
+    async def _embeddings(self, record: CatalogRecord, views: Sequence[View]) -> list[Floats]:
         pictures = [view.picture for view in views if view.embedding is None and view.picture is not None]
-        made = iter(await self._embedder.embed(pictures) if pictures else [])
+        # Only what must be embedded now needs the catalogue's embedder.
+        made = iter(await (await self._embedders.of(record)).embed(pictures) if pictures else [])
         return [view.embedding if view.embedding is not None else next(made) for view in views]

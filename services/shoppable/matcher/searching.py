@@ -12,10 +12,11 @@ from shoppable.matcher.catalogs import CatalogRecord, require_words
 from shoppable.matcher.centring import squared
 from shoppable.matcher.comparing import Comparer, Look
 from shoppable.matcher.convert_upserts import MAX_IMAGES
+from shoppable.matcher.embedders import Embedders
 from shoppable.matcher.filters import PRODUCT, AnyOf, Condition, NoneOf, ProductFilter
 from shoppable.matcher.fits import fit_of
 from shoppable.matcher.names import product_name
-from shoppable.matcher.ports import Embedder, VectorIndex, View
+from shoppable.matcher.ports import VectorIndex, View
 from shoppable.matcher.products import Product
 from shoppable.matcher.scoring import rank
 from shoppable.matcher.texts import folded
@@ -52,9 +53,9 @@ class Found:
 class Searcher:
     """Looks for products in one catalogue at a time."""
 
-    def __init__(self, index: VectorIndex, embedder: Embedder) -> None:
+    def __init__(self, index: VectorIndex, embedders: Embedders) -> None:
         self._index = index
-        self._embedder = embedder
+        self._embedders = embedders
 
     async def search(self, record: CatalogRecord, options: SearchOptions) -> list[Found]:
         """Return the products, the best first.
@@ -80,7 +81,7 @@ class Searcher:
         self, record: CatalogRecord, text: str, where: Sequence[Condition], most: int
     ) -> dict[str, float]:
         require_words(record)
-        hits = await self._index.search_text(record.catalog_id, folded(text), where=where, limit=most)
+        hits = await self._index.search_text(record.store, folded(text), where=where, limit=most)
         return {hit.product_id: hit.score for hit in hits}
 
     async def _by_likeness(
@@ -91,18 +92,18 @@ class Searcher:
             looks = await self._looks_of(record, options.product_id, itself)
             where = (*where, NoneOf((itself,)))
         else:
-            looks = await self._looks_at(options.view)
+            looks = await self._looks_at(record, options.view)
         views = await Comparer(self._index, record, fit_of(record).centring).compare(looks, where=where, enough=most)
         return {candidate.product_id: candidate.similarity for candidate in rank(views)}
 
-    async def _looks_at(self, view: View | None) -> list[Look]:
+    async def _looks_at(self, record: CatalogRecord, view: View | None) -> list[Look]:
         if view is None or view.picture is None:
             return []
-        (embedding,) = await self._embedder.embed([view.picture])
+        (embedding,) = await (await self._embedders.of(record)).embed([view.picture])
         return [Look(embedding, view.colour)]
 
     async def _looks_of(self, record: CatalogRecord, product_id: str, itself: Sequence[Condition]) -> list[Look]:
-        images, _ = await self._index.images_after(record.catalog_id, "", MAX_IMAGES, itself)
+        images, _ = await self._index.images_after(record.store, "", MAX_IMAGES, itself)
         if not images:
             name = product_name(record.catalog_id, product_id)
             raise NotFoundError("product", name, f"{name} does not exist")
@@ -120,7 +121,7 @@ class Searcher:
     ) -> list[Found]:
         # Some may be left out for the sake of others of the same seller.
         ordered = ordered[: options.max_products * (_LOOKED_AT if options.diversity else 1)]
-        products = await self._index.get_products(record.catalog_id, [product_id for product_id, _ in ordered], where)
+        products = await self._index.get_products(record.store, [product_id for product_id, _ in ordered], where)
         found = [
             Found(products[key], score, (by_text or {}).get(key), (by_likeness or {}).get(key))
             for key, score in ordered

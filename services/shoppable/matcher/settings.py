@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
+from shoppable.runtime.settings import Names
 from shoppable.runtime.triton_connection import TritonSettings
 
 
@@ -15,6 +16,10 @@ class MatcherSettings(TritonSettings):
 
     port: int = Field(50053, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     embedder_model: str = Field("embedder", description="name of the model on Triton that embeds pictures")
+    other_embedder_models: Names = Field(
+        (),
+        description="models on Triton by which older catalogues were made, a,b,c: these are searched until reindexed",
+    )
     embed_timeout_s: float = Field(30.0, gt=0, description="seconds that one inference may take")
     embeds_in_flight: int = Field(
         8,

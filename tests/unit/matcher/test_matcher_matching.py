@@ -12,6 +12,7 @@ from shoppable.matcher.adapters.qdrant_edge import QdrantEdgeIndex, open_edge_in
 from shoppable.matcher.calibration import Decision
 from shoppable.matcher.catalogs import CatalogRecord
 from shoppable.matcher.collapsing import Collapse
+from shoppable.matcher.embedders import Embedders
 from shoppable.matcher.filters import ProductFilter
 from shoppable.matcher.matching import Matcher, MatchOptions, ThingResult
 from shoppable.matcher.ports import Floats, ProductChange, Query, Space, View
@@ -25,7 +26,7 @@ class Shop:
 
     def __init__(self, index: QdrantEdgeIndex) -> None:
         self.index, self.embedder = index, FakeEmbedder()
-        self.matcher = Matcher(index, self.embedder, queries_in_work=4, min_revision_wait_s=0.2)
+        self.matcher = Matcher(index, Embedders(self.embedder), queries_in_work=4, min_revision_wait_s=0.2)
 
     async def record(self) -> CatalogRecord:
         return await self.index.get_catalog("shop") or record_of()

@@ -9,6 +9,7 @@ import pytest
 
 from shoppable.matcher.adapters.qdrant_edge import QdrantEdgeIndex, open_edge_index
 from shoppable.matcher.centring import rooted, squared
+from shoppable.matcher.embedders import Embedders
 from shoppable.matcher.filters import ProductFilter
 from shoppable.matcher.ports import View
 from shoppable.matcher.searching import Found, Searcher, SearchOptions, fused
@@ -30,7 +31,7 @@ async def index(tmp_path: Path) -> AsyncIterator[QdrantEdgeIndex]:
 
 
 async def search(index: QdrantEdgeIndex, **options: object) -> list[Found]:
-    return await Searcher(index, FakeEmbedder()).search(RECORD, SearchOptions(**options))  # type: ignore[arg-type]
+    return await Searcher(index, Embedders(FakeEmbedder())).search(RECORD, SearchOptions(**options))  # type: ignore[arg-type]
 
 
 def ids(found: list[Found]) -> list[str]:
@@ -84,7 +85,7 @@ async def test_filters_limits_and_diversity_hold_in_a_search(index: QdrantEdgeIn
 
 async def test_a_catalogue_without_words_says_so(index: QdrantEdgeIndex) -> None:
     with pytest.raises(FailedPreconditionError) as caught:
-        await Searcher(index, FakeEmbedder()).search(record_of(), SearchOptions(text="mug"))
+        await Searcher(index, Embedders(FakeEmbedder())).search(record_of(), SearchOptions(text="mug"))
     assert caught.value.reason == "CATALOG_TOO_OLD"
 
 

@@ -4,7 +4,7 @@ Each point carries all that a filter asks for, and its whole product, so that a 
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from shoppable.matcher.ports import (
     StoredImage,
     TextHit,
 )
-from shoppable.matcher.products import Product
+from shoppable.matcher.products import Product, ReferenceImage
 from shoppable.matcher.texts import text_of
 from shoppable.v1 import product_catalog_pb2
 
@@ -35,6 +35,7 @@ IMAGE, _URI, DIGEST, CONTENT_HASH, MESSAGE = "image", "image_uri", "digest", "co
 HIT_FIELDS = (filters.PRODUCT, filters.CATEGORY, IMAGE, _URI)
 IMAGE_FIELDS = (filters.PRODUCT, IMAGE)
 STORED_FIELDS = (filters.PRODUCT, IMAGE, DIGEST, CONTENT_HASH, MESSAGE)
+WHOLE_FIELDS = (*STORED_FIELDS, _URI, filters.ORDINAL)
 PRODUCT_FIELDS = (filters.PRODUCT, MESSAGE)
 
 
@@ -99,6 +100,27 @@ def stored_image_of(payload: Mapping[str, Any] | None) -> StoredImage:
         digest=payload[DIGEST],
         content_hash=payload[CONTENT_HASH],
         product=product_of(payload),
+    )
+
+
+def changes_of(points: Iterable[tuple[Mapping[str, Any], Any]]) -> list[ProductChange]:
+    """Return whole products, in the order of their ids, from `WHOLE_FIELDS` and the vectors of all their images."""
+    by_product: dict[str, list[tuple[Mapping[str, Any], Any]]] = {}
+    for payload, vectors in points:
+        by_product.setdefault(payload[filters.PRODUCT], []).append((payload, vectors))
+    return [_change_of(by_product[product_id]) for product_id in sorted(by_product)]
+
+
+def _change_of(points: list[tuple[Mapping[str, Any], Any]]) -> ProductChange:
+    points.sort(key=lambda point: point[0][filters.ORDINAL])
+    images = [ReferenceImage(payload[IMAGE], payload[_URI], payload[DIGEST]) for payload, _ in points]
+    return ProductChange(
+        product=product_of(points[0][0]),
+        content_hash=points[0][0][CONTENT_HASH],
+        points=[
+            ImagePoint(image, ordinal, vectors_of(vectors))
+            for ordinal, (image, (_, vectors)) in enumerate(zip(images, points, strict=True))
+        ],
     )
 
 
