@@ -98,8 +98,13 @@ async def test_a_restored_catalogue_takes_the_place_of_another_only_if_it_may(se
         await server.restore(parts, CATALOG)
     assert caught.value.code is grpc.StatusCode.ALREADY_EXISTS
     before = await server.client.get_catalog(CATALOG)
+    listed = pb.ListProductsRequest(parent=CATALOG, page_size=1)
+    page = await server.calls.catalogs.ListProducts(listed)
+    assert [product.name for product in page.products] == [f"{CATALOG}/products/b"]
     made = await server.restore(parts, CATALOG, replace=True)
     assert made.revision > before.revision
+    listed.page_token = page.next_page_token
+    assert not (await server.calls.catalogs.ListProducts(listed)).products, "the token goes on behind b, where c was"
     found = [product.name.rpartition("/")[2] async for product in server.client.list_products(CATALOG)]
     assert found == ["a", "b"]
     await server.calls.upsert([upsert_of("d")])

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from shoppable.matcher.adapters import qdrant_calls
+from shoppable.matcher.adapters.qdrant_collections import CollectionOptions
 from shoppable.matcher.adapters.qdrant_edge import open_edge_index
 from shoppable.matcher.adapters.qdrant_server import QdrantServerIndex
 from shoppable.matcher.adapters.triton import TritonEmbedder
@@ -78,8 +79,16 @@ async def _open_index(settings: MatcherSettings) -> AsyncIterator[VectorIndex]:
             client,
             prefix=settings.qdrant_prefix,
             timeout_s=settings.index_timeout_s,
-            shards=settings.qdrant_shards,
-            replicas=settings.qdrant_replicas,
+            options=CollectionOptions(
+                shards=settings.qdrant_shards,
+                replicas=settings.qdrant_replicas,
+                on_disk=settings.qdrant_on_disk,
+                quantization=settings.qdrant_quantization,
+                oversampling=settings.qdrant_oversampling,
+                hnsw_m=settings.qdrant_hnsw_m,
+                hnsw_ef_construct=settings.qdrant_hnsw_ef_construct,
+                hnsw_ef=settings.qdrant_hnsw_ef,
+            ),
         )
 
 

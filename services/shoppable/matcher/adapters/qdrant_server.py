@@ -15,6 +15,7 @@ from qdrant_client import AsyncQdrantClient, models
 from shoppable.matcher import colour
 from shoppable.matcher.adapters import payload
 from shoppable.matcher.adapters.qdrant_calls import QdrantCalls, conditions
+from shoppable.matcher.adapters.qdrant_collections import CollectionOptions
 from shoppable.matcher.adapters.qdrant_operations import operations_of
 from shoppable.matcher.catalogs import CatalogRecord
 from shoppable.matcher.filters import FIRST_IMAGES, PRODUCT, AnyOf, Condition, attribute_field
@@ -37,6 +38,7 @@ from shoppable.runtime.errors import UnavailableError
 _SCROLL = 1000
 _MAX_CATALOGS = 10_000
 _ABANDONED_S = 86_400  # a store that was staged longer ago and is in no place
+_REVISION = "revision"
 _REGISTRY_VECTOR: dict[str, Any] = {"none": [1.0]}  # points want a vector
 # Another matcher has come first so many times in a row: something is wrong.
 _MAX_ATTEMPTS = 20
@@ -46,13 +48,17 @@ class QdrantServerIndex:
     """A VectorIndex on a Qdrant server. The client is the caller's to close."""
 
     def __init__(
-        self, client: AsyncQdrantClient, *, prefix: str, timeout_s: float, shards: int = 1, replicas: int = 1
+        self,
+        client: AsyncQdrantClient,
+        *,
+        prefix: str,
+        timeout_s: float,
+        options: CollectionOptions = CollectionOptions(),  # noqa: B008  # frozen
     ) -> None:
         self._calls = QdrantCalls(client, timeout_s=timeout_s)
         self._client = client
         self._prefix = prefix
-        self._shards = shards
-        self._replicas = replicas
+        self._options = options
         self._registry = f"{prefix}.catalogs"
         self._registry_exists = False
 
@@ -247,6 +253,7 @@ class QdrantServerIndex:
                 using=space.value,
                 filter=conditions(where),
                 limit=limit,
+                params=self._options.of_search(),
                 with_payload=list(payload.HIT_FIELDS),
             )
             for vector in vectors
@@ -283,17 +290,16 @@ class QdrantServerIndex:
             return
         if not await self._calls.call("check", lambda: self._client.collection_exists(self._registry)):
             sizes = {name: len(vector) for name, vector in _REGISTRY_VECTOR.items()}
-            await self._calls.create(self._registry, sizes, shards=1, replicas=self._replicas)
+            how = CollectionOptions(replicas=self._options.replicas).of_collection(sizes)
+            await self._calls.create(self._registry, how)
+        # A server in strict mode takes no conditions on what is not indexed.
+        await self._calls.index(self._registry, _REVISION, models.PayloadSchemaType.INTEGER)
         self._registry_exists = True
 
     async def _make(self, record: CatalogRecord) -> None:
         collection = self._collection(record.store)
-        await self._calls.create(
-            collection,
-            {Space.EMBEDDING.value: record.embedder.size, Space.COLOUR.value: colour.SIZE},
-            shards=self._shards,
-            replicas=self._replicas,
-        )
+        sizes = {Space.EMBEDDING.value: record.embedder.size, Space.COLOUR.value: colour.SIZE}
+        await self._calls.create(collection, self._options.of_collection(sizes))
         for fields, kind in (
             (payload.KEYWORDS, models.PayloadSchemaType.KEYWORD),
             (payload.FLOATS, models.PayloadSchemaType.FLOAT),
@@ -311,9 +317,9 @@ class QdrantServerIndex:
         point = models.PointStruct(
             id=identifier,
             vector=_REGISTRY_VECTOR,
-            payload={"record": record.to_json(), "revision": record.revision, "writer": writer},
+            payload={"record": record.to_json(), _REVISION: record.revision, "writer": writer},
         )
-        unchanged = models.FieldCondition(key="revision", match=models.MatchValue(value=expected or 0))
+        unchanged = models.FieldCondition(key=_REVISION, match=models.MatchValue(value=expected or 0))
         await self._calls.call(
             "put_record",
             lambda: self._client.upsert(
