@@ -64,13 +64,12 @@ class UpsertWriter:
         taken, keys = self._admit(batch, record)
         if not taken:
             return
-        time = now()
-        record = await self._index.advance(self._catalog_id, attribute_keys=keys, updated=time)
+        record = await self._index.advance(self._catalog_id, attribute_keys=keys, updated=now())
         changes = [
             replace(
                 waiting.change,
                 product=waiting.change.product.stored(
-                    created=waiting.created or time, updated=time, revision=record.revision
+                    created=waiting.created or record.updated, updated=record.updated, revision=record.revision
                 ),
             )
             for waiting in taken
