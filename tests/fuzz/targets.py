@@ -1,5 +1,6 @@
 """The parsers of ours, each as a function of bytes that returns, or raises what it says that it raises."""
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,10 +51,8 @@ class Target:
         """Parse the bytes; anything but the parser's own refusal comes out."""
         path = folder / f"{self.name}-{os.getpid()}"
         path.write_bytes(data)
-        try:
+        with contextlib.suppress(self.refusals):
             self.parse(data, path)
-        except self.refusals:
-            pass
 
 
 def _feed(_data: bytes, path: Path) -> None:
