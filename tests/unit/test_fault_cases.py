@@ -33,15 +33,3 @@ def test_every_test_that_is_named_exists():
     named = _NAMED.findall(CASES.read_text(encoding="utf-8"))
     missing = [f"{path}::{name}" for path, name in named if name not in names_in(TESTS / path)]
     assert not missing
-
-
-def test_every_fault_test_of_the_suite_is_in_the_table():
-    named = {(path, name) for path, name in _NAMED.findall(CASES.read_text(encoding="utf-8"))}
-    here = {
-        (f"faults/{path.name}", test)
-        for path in (TESTS / "faults").glob("test_*.py")
-        if path.name != "test_proxy.py"  # tests the harness
-        for test in names_in(path)
-        if test.startswith("test_")
-    }
-    assert here <= named, here - named
