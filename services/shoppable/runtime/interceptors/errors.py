@@ -38,5 +38,7 @@ async def _abort(call: Call, error: ServiceError) -> None:
     if isinstance(error, InternalError):
         _log.error("call failed", reason=error.reason, detail=error.message)
     else:
-        _log.info("call refused", code=error.code.name, reason=error.reason, detail=error.message)
+        # In a flood, one line a call is enough: "call ended" has its code, and a metric counts the reasons.
+        log = _log.debug if isinstance(error, ExhaustedError) else _log.info
+        log("call refused", code=error.code.name, reason=error.reason, detail=error.message)
     await call.context.abort_with_status(rpc_status.to_status(to_status(error)))
