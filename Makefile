@@ -78,9 +78,10 @@ faults: $(VENV)/.dev ## spoil the network and the processes of a suite, longer t
 FAULTS := $(BIN)/python -m pytest --timeout 900 tests/faults
 RELIABILITY := tests/faults/RELIABILITY.md
 
-fuzz: $(VENV)/.dev ## random bytes to every parser and random requests to every method, others each time; FUZZ=number for each
+fuzz: $(VENV)/.dev ## mutated bytes to every parser, requests to every method, films to the decoder; FUZZ=number of each
 	FUZZ_EXAMPLES=$(FUZZ) $(BIN)/python -m pytest tests/fuzz --timeout 0
 	FUZZ_CALLS=$(FUZZ) FUZZ_SEED=$$RANDOM $(BIN)/python -m pytest tests/faults/test_fuzz.py --timeout 0
+	$(BIN)/python tests/load/decoder_mutations.py --files $(FUZZ)
 FUZZ ?= 20000
 
 overload: $(VENV)/.local ## goodput and refusals of every service at ten times its capacity
