@@ -1,4 +1,4 @@
-"""TOML as operators write it: read safely, and the line of a field, since the parser tells that of broken syntax only."""
+"""TOML as operators write it: read safely, and with the line of a field, which its parser tells for bad syntax only."""
 
 import re
 import tomllib
