@@ -45,7 +45,7 @@ class Finding:
 class Holdings:
     """What the processes hold."""
 
-    descriptors: dict[str, int]
+    descriptors: dict[str, int]  # but those of the memory that is shared with Triton, which is bounded in bytes
     shared_memory: Counter[str]  # segments of Triton's processes, by the owner that their names tell
     tensor_bytes: dict[str, int]  # that services share with Triton; a pool that grows up to its limit
 
@@ -173,7 +173,7 @@ class FaultySuite:
     def holdings(self) -> Holdings:
         """Look at what the processes hold now."""
         return Holdings(
-            {name: sum(1 for _ in Path(f"/proc/{self.pid(name)}/fd").iterdir()) for name in SERVICES},
+            {name: _descriptors(self.pid(name)) for name in SERVICES},
             Counter(
                 "-".join(entry.name.split("-")[:2])
                 for entry in Path("/dev/shm").glob("*shoppable*")
@@ -217,6 +217,15 @@ class FaultySuite:
 
 async def _call(function: Callable[..., T], *arguments: object) -> T:
     return function(*arguments)
+
+
+def _descriptors(pid: int) -> int:
+    """Return how many files and sockets a process has open."""
+    count = 0
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it was closed
+            count += _TENSORS not in str(entry.readlink())
+    return count
 
 
 def _shared_bytes(pid: int) -> int:

@@ -49,7 +49,7 @@ async def test_a_clock_that_jumps_ends_no_call_and_turns_no_time_around(
             within = await annotate(faulty.address, samples / "film.mp4", timeout_s=60)
         after = await put(catalogs, brand="after")
         afterwards = await annotate(faulty.address, samples / "film.mp4", timeout_s=60)
-        await catalogs.delete_catalog(CATALOG)
+        await catalogs.delete_catalog(CATALOG, force=True)
     for ending in (in_work, within, afterwards):
         assert ending.found == undisturbed, ending.error
     if seconds > 0:  # or the services would not have seen the clock jump at all
