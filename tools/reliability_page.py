@@ -31,7 +31,7 @@ _OVERLOAD = """## Overload
 
 `make overload`, on {machine}, callers included. Each service is asked at ten times its capacity in an open loop;
 goodput is what it still does, as a share of the most that it did at any rate. Calls to others: for one call that was
-done, below the capacity and at ten times it; the same number shows that there is no storm of retries.
+done, at the capacity and at ten times it; the same number shows that there is no storm of retries.
 
 | service | capacity, calls/s | goodput | refused after, p50 / p99 | refusals with RetryInfo | calls to others |
 | --- | --- | --- | --- | --- | --- |
@@ -97,7 +97,7 @@ def _seconds(recovery_s: float | None) -> str:
 def _overload(measured: dict[str, Any]) -> str:
     lines = []
     for service, (goodput, steps) in measured["services"].items():
-        below, last = steps[1], steps[-1]
+        below, last = steps[0], steps[-1]
         others = [name for name in last["calls"] if name != service and last["calls"][name] >= 0.1]
         calls = ", ".join(f"{name} {below['calls'][name]:.1f}, {last['calls'][name]:.1f}" for name in others)
         refused = f"{last['refused_p50_ms']:.0f} / {last['refused_p99_ms']:.0f} ms | {last['told_when']:.0%}"

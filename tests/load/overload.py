@@ -7,13 +7,14 @@ cores: they send bytes that are encoded once, and what they take of the CPU is p
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,10 @@ from rich.console import Console
 from rich.table import Table
 from traffic import CATALOG, FILM, loaded_suite
 
+from shoppable.client import ShoppableError
 from shoppable.client.channels import channel_options
+from shoppable.client.errors import translated
+from shoppable.client.streams import call_stream
 from shoppable.local.locations import SAMPLES
 from shoppable.local.suite import SERVICES, LocalSuite
 from shoppable.v1 import (
@@ -34,14 +38,15 @@ from shoppable.v1 import (
     object_detector_pb2,
     orchestrator_pb2,
     product_matcher_pb2,
+    server_info_pb2,
+    server_info_pb2_grpc,
 )
 
 WANTED_GOODPUT, WANTED_REFUSAL_MS = 0.9, 50
-RATES = (0.9, 2, 10)  # of the capacity
+RATES = (2, 10)  # of the capacity
 CALLERS = 4  # that ask one call after the other, for the capacity
-_RAMP_S = 2.0
-_DEADLINE_S = 60
-_RETRY_INFO = b"google.rpc.RetryInfo"
+_RAMP_S, _RAMP_LIMIT_S = 2.0, 20.0
+_DEADLINE_S = 120
 Ask = Callable[[], Awaitable[object]]
 
 
@@ -73,15 +78,14 @@ class Step:
 
 async def ended(ask: Ask) -> Ended:
     """Make one call, whatever comes of it."""
-    started = time.monotonic()
+    started, code, told = time.monotonic(), "OK", False
     try:
-        await ask()
-    except grpc.aio.AioRpcError as error:
-        details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
-        now = time.monotonic()
-        return Ended(now, now - started, error.code().name, _RETRY_INFO in bytes(details))
+        with translated():
+            await ask()
+    except ShoppableError as error:
+        code, told = error.code.name, error.retry_after_s is not None
     now = time.monotonic()
-    return Ended(now, now - started, "OK")
+    return Ended(now, now - started, code, told)
 
 
 async def closed_loop(ask: Ask, seconds: float) -> list[Ended]:
@@ -106,15 +110,19 @@ async def open_loop(ask: Ask, per_s: float, seconds: float) -> list[Ended]:
 
 
 async def step(
-    rate: str, work: Callable[[], Awaitable[list[Ended]]], seconds: float, counts: Callable[[], Awaitable[Counter[str]]]
+    rate: str,
+    work: Callable[[float], Awaitable[list[Ended]]],
+    ramp_s: float,
+    seconds: float,
+    counts: Callable[[], Awaitable[Counter[str]]],
 ) -> Step:
-    """Do a step and look at what came of it."""
+    """Do a step and look at what came of it after the ramp, in which the service fills."""
     before, own, started = await counts(), time.process_time(), time.monotonic()
-    calls = await work()
+    calls = await work(ramp_s + seconds)
     # Callers wait for their last answers; the rates are those of the time in which there was work to do.
-    took, until = time.monotonic() - started, started + _RAMP_S + seconds
+    took, until = time.monotonic() - started, started + ramp_s + seconds
     own = (time.process_time() - own) / took / (os.cpu_count() or 1)
-    within = [one for one in calls if started + _RAMP_S <= one.at < until]
+    within = [one for one in calls if started + ramp_s <= one.at < until]
     done = [one for one in within if one.code == "OK"]
     refused = sorted(1000 * one.took_s for one in calls if one.code == "RESOURCE_EXHAUSTED")
     told = [one.told_when for one in calls if one.code == "RESOURCE_EXHAUSTED"]
@@ -122,7 +130,7 @@ async def step(
     started_calls = {name: count - before[name] for name, count in (await counts()).items()}
     return Step(
         rate=rate,
-        asked_per_s=len(calls) / (_RAMP_S + seconds),
+        asked_per_s=len(calls) / (ramp_s + seconds),
         done_per_s=len(done) / seconds,
         done_p50_s=statistics.median(one.took_s for one in done) if done else 0.0,
         refused_p50_ms=statistics.median(refused) if refused else 0.0,
@@ -135,18 +143,26 @@ async def step(
 
 
 async def measure(
-    service: str, ask: Ask, seconds: float, counts: Callable[[], Awaitable[Counter[str]]]
+    ask: Ask, places: int, seconds: float, counts: Callable[[], Awaitable[Counter[str]]]
 ) -> tuple[float, list[Step]]:
-    """Measure the capacity of a service, then the rates; return the goodput and the steps."""
-    length = _RAMP_S + seconds
-    steps = [await step("capacity", lambda: closed_loop(ask, length), seconds, counts)]
+    """Measure the capacity of a service with so many places, then the rates; return the goodput and the steps."""
+    steps = [await step("capacity", lambda length: closed_loop(ask, length), _RAMP_S, seconds, counts)]
+    most = steps[0].done_per_s
+    # What is let in first is done when every place has been served once.
+    ramp_s = min(_RAMP_LIMIT_S, max(_RAMP_S, 1.5 * places / most))
     for factor in RATES:
-        per_s = steps[0].done_per_s * factor
-        steps.append(
-            await step(f"{factor:g} times", lambda per_s=per_s: open_loop(ask, per_s, length), seconds, counts)
-        )
+        asking = functools.partial(open_loop, ask, most * factor)
+        steps.append(await step(f"{factor:g} times", asking, ramp_s, seconds, counts))
         await asyncio.sleep(0.5)
     return steps[-1].done_per_s / max(one.done_per_s for one in steps), steps
+
+
+async def places_of(channel: grpc.aio.Channel) -> int:
+    """Return how many calls a service lets in."""
+    info = await server_info_pb2_grpc.ServerInfoServiceStub(channel).GetServerInfo(
+        server_info_pb2.GetServerInfoRequest()
+    )
+    return next(limit.value for limit in info.limits if limit.name == "max_concurrent_calls")
 
 
 def asks(channels: dict[str, grpc.aio.Channel]) -> dict[str, Ask]:
@@ -179,8 +195,11 @@ def asks(channels: dict[str, grpc.aio.Channel]) -> dict[str, Ask]:
     decode = channels["decoder"].stream_stream("/shoppable.v1.FrameDecoderService/DecodeFrames")
     first = frame_decoder_pb2.DecodeFramesRequest(config=config).SerializeToString()
 
+    async def config_alone() -> AsyncIterator[bytes]:
+        yield first
+
     async def frames() -> None:
-        async for _ in decode(iter([first]), timeout=_DEADLINE_S):
+        async for _ in call_stream(decode, config_alone(), timeout_s=_DEADLINE_S):
             pass
 
     return {name: once(name, *call) for name, call in unary.items()} | {"decoder": frames}
@@ -203,7 +222,8 @@ async def run(services: Sequence[str], seconds: float) -> dict[str, tuple[float,
         measured = {}
         for name in services:
             await closed_loop(every[name], 2)  # warm
-            measured[name] = await measure(name, every[name], seconds, lambda: calls_started(channels))
+            places = await places_of(channels[name])
+            measured[name] = await measure(every[name], places, seconds, lambda: calls_started(channels))
         for channel in channels.values():
             await channel.close()
         return measured
