@@ -31,7 +31,7 @@ def draw(panels: Sequence[Panel], seconds: float, path: Path) -> None:
         for share in (0, 0.25, 0.5, 0.75, 1):
             y = top + _HEIGHT * (1 - share)
             pen.line((_PAD, y, _PAD + _WIDTH, y), fill=_GREY)
-            pen.text((_PAD - 6, y), f"{highest * share:.3g}", fill=_INK, font=font, anchor="rm")
+            pen.text((_PAD - 6, y), f"{highest * share:.4g}", fill=_INK, font=font, anchor="rm")
         pen.text((_PAD, top - 10), panel.title, fill=_INK, font=font, anchor="lb")
         across = _PAD + 330.0
         for (name, points), colour in zip(panel.series.items(), _COLOURS * 2, strict=False):

@@ -106,8 +106,8 @@ async def run(
         task = asyncio.create_task(traffic.call(_draw(chance)))
         calls.add(task)
         task.add_done_callback(lambda done: (calls.discard(done), outcomes.append(done.result())))
+    watching.cancel()  # what is held while the last calls end tells nothing of growth
     await asyncio.gather(*calls)
-    watching.cancel()
     return outcomes, samples
 
 
