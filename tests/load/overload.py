@@ -168,14 +168,12 @@ async def places_of(channel: grpc.aio.Channel) -> int:
 def asks(channels: dict[str, grpc.aio.Channel]) -> dict[str, Ask]:
     """Return an ordinary call to each service."""
     film = common_pb2.VideoSource(uri=FILM.as_uri())
-    picture = common_pb2.Image(data=min(SAMPLES.rglob("*.jpg")).read_bytes())
-    second = {"seconds": 1}
-    options = orchestrator_pb2.AnnotateOptions(catalog=CATALOG, end_time=second, omit_thumbnails=True)
+    pictures = [common_pb2.Image(data=path.read_bytes()) for path in sorted(SAMPLES.rglob("*.jpg"))[:4]]
+    # A clip of a second, the views of one thing, one picture, and a film of 14 s, as callers and services ask for.
+    options = orchestrator_pb2.AnnotateOptions(catalog=CATALOG, end_time={"seconds": 1}, omit_thumbnails=True)
     search = product_matcher_pb2.MatchProductsRequest(catalog=CATALOG)
-    search.queries.add().views.add(image=picture)
-    config = frame_decoder_pb2.DecodeFramesConfig(
-        source=film, end_time=second, sampling=common_pb2.FrameSampling(frames_per_second=5)
-    )
+    search.queries.add(views=[{"image": picture} for picture in pictures])
+    config = frame_decoder_pb2.DecodeFramesConfig(source=film, sampling=common_pb2.FrameSampling(frames_per_second=5))
     unary: dict[str, tuple[str, Message]] = {
         "orchestrator": (
             "OrchestratorService/AnnotateVideo",
@@ -183,7 +181,7 @@ def asks(channels: dict[str, grpc.aio.Channel]) -> dict[str, Ask]:
         ),
         "detector": (
             "ObjectDetectorService/DetectObjects",
-            object_detector_pb2.DetectObjectsRequest(images=[picture]),
+            object_detector_pb2.DetectObjectsRequest(images=pictures[:1]),
         ),
         "matcher": ("ProductMatcherService/MatchProducts", search),
     }
