@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shoppable.runtime.toml_lines import with_line
+from shoppable.runtime import toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Mistake:
     def __str__(self) -> str:
         if not self.field:
             return f"{self.path}: {self.problem}"
-        return f"{self.path}: {with_line(_text(self.path), self.field)}: {self.problem}"
+        return f"{self.path}: {toml.with_line(_text(self.path), self.field)}: {self.problem}"
 
 
 class ConfigurationError(RuntimeError):

@@ -47,10 +47,14 @@ class CatalogRecord:
     def advanced(
         self, *, attribute_keys: frozenset[str] | set[str], updated: datetime, fit: str | None = None
     ) -> "CatalogRecord":
-        """Return the record of the next revision, which also carries these attributes, and a fit if one is given."""
+        """Return the record of the next revision, which also carries these attributes, and a fit if one is given.
+
+        Its time is never before the last one's, though the machine's clock may have been put back.
+        """
         keys = tuple(sorted({*self.attribute_keys, *attribute_keys}))
         fit = self.fit if fit is None else fit
-        return replace(self, revision=self.revision + 1, attribute_keys=keys, updated=updated, fit=fit)
+        latest = max(self.updated, updated)
+        return replace(self, revision=self.revision + 1, attribute_keys=keys, updated=latest, fit=fit)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""

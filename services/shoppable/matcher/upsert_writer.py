@@ -62,13 +62,12 @@ class UpsertWriter:
         taken, keys = self._admit(batch, await self._target.latest())
         if not taken:
             return
-        time = now()
-        record = await self._target.advance(keys, time)
+        record = await self._target.advance(keys, now())
         changes = [
             replace(
                 waiting.change,
                 product=waiting.change.product.stored(
-                    created=waiting.created or time, updated=time, revision=record.revision
+                    created=waiting.created or record.updated, updated=record.updated, revision=record.revision
                 ),
             )
             for waiting in taken

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shoppable.runtime.toml_lines import line_of
+from shoppable.runtime import toml
 
 PREFIX = "SHOPPABLE_"
 
@@ -43,18 +43,18 @@ class SettingsFile:
             SettingsError: It is no TOML, or the service's table has what is none of the `known` settings.
         """
         try:
-            content = tomllib.loads(self.text)
+            content = toml.parse(self.text)
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"the settings file {self.path} cannot be read: {error}") from error
         own = content.get(service, {})
         if not isinstance(own, dict):
             raise SettingsError(f"in the settings file {self.path}, [{service}] must be a table")
         if unknown := sorted(own.keys() - set(known)):
-            named = ", ".join(f"line {line_of(self.text, f'{service}.{name}')}: {name}" for name in unknown)
+            named = ", ".join(f"line {toml.line_of(self.text, f'{service}.{name}')}: {name}" for name in unknown)
             raise SettingsError(f"{self.path}, [{service}]: no such setting: {named}")
         return {key: value for key, value in content.items() if not isinstance(value, dict)} | own
 
     def line_of(self, service: str, name: str) -> int | None:
         """Return the line that sets a value of a service, or None if none does."""
-        own = line_of(self.text, f"{service}.{name}", exactly=True)
-        return own or line_of(self.text, name, exactly=True)
+        own = toml.line_of(self.text, f"{service}.{name}", exactly=True)
+        return own or toml.line_of(self.text, name, exactly=True)

@@ -1,8 +1,10 @@
 """Where in a file a field is, for whoever has to correct it."""
 
+import tomllib
+
 import pytest
 
-from shoppable.runtime.toml_lines import line_of
+from shoppable.runtime.toml import line_of, parse
 
 TEXT = """# a comment = 3
 port = 1
@@ -39,3 +41,8 @@ def test_a_field_is_found_or_what_holds_it(field: str, line: int | None):
 def test_what_holds_a_field_is_not_exactly_it():
     assert line_of(TEXT, "labels.one.spoon", exactly=True) is None
     assert line_of(TEXT, "labels.one.cup", exactly=True) == 5
+
+
+def test_a_file_that_nests_without_end_is_no_toml():
+    with pytest.raises(tomllib.TOMLDecodeError, match="Nested too deeply"):
+        parse("a = " + "[" * 100_000)
