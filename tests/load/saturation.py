@@ -1,0 +1,54 @@
+"""Where an RPC stops getting faster, and what is used up there."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ghz import Step
+
+# More calls at a time that bring less than this of the best rate are no gain.
+_PLATEAU = 0.95
+_MACHINE_IS_FULL = 0.9
+_THREAD_IS_FULL = 0.85
+_TOLD = 0.15  # cores that a process must have had to be named
+CALLER = "ghz"
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """The fewest calls at a time with which an RPC gives what it can, and why it gives no more."""
+
+    step: Step
+    reason: str
+
+
+def saturation(steps: Sequence[Step], server: str, cores: int) -> Saturation:
+    """Find it in the steps of an RPC of the process `server`, taken on a machine of `cores` cores."""
+    best = max(step.per_s for step in steps)
+    step = next(step for step in steps if step.per_s >= _PLATEAU * best)
+    return Saturation(step, exhausted(step, server, cores, highest=step.concurrency == steps[-1].concurrency))
+
+
+def exhausted(step: Step, server: str, cores: int, *, highest: bool) -> str:
+    """Say what is used up at a step; `highest` tells that no more calls at a time were tried."""
+    refused = {code: count for code, count in step.codes.items() if code != "OK"}
+    if refused:
+        return "a limit: " + ", ".join(f"{count} calls {code}" for code, count in sorted(refused.items()))
+    if sum(step.cpu.values()) >= _MACHINE_IS_FULL * cores:
+        return f"the machine's cores: {shares(step.cpu)}"
+    if step.cpu.get(server, 0.0) >= _THREAD_IS_FULL:
+        return f"one core of the {server}, whose Python runs on one at a time: {shares(step.cpu)}"
+    if highest:
+        return f"nothing yet: {shares(step.cpu)}"
+    return f"no core: calls wait for each other or for a disk ({shares(step.cpu)})"
+
+
+def shares(cpu: Mapping[str, float]) -> str:
+    """Say which processes had how many cores, the busiest first."""
+    busy = sorted(((cores, name) for name, cores in cpu.items() if cores >= _TOLD), reverse=True)
+    return ", ".join(f"{name} {cores:.2f}" for cores, name in busy) or "all idle"
+
+
+def per_core(step: Step, server: str) -> float:
+    """Return the calls a second for each core that the process had; infinite if its time was too short to see."""
+    cores = step.cpu.get(server, 0.0)
+    return step.per_s / cores if cores else float("inf")
