@@ -10,7 +10,6 @@ _PLATEAU = 0.95
 _MACHINE_IS_FULL = 0.9
 _THREAD_IS_FULL = 0.85
 _TOLD = 0.15  # cores that a process must have had to be named
-CALLER = "ghz"
 
 
 @dataclass(frozen=True)

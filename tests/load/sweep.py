@@ -23,11 +23,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import scenarios
 import sweep_report
 from descriptor_set import descriptor_set
-from ghz import LoadToolError, Step, find_tool, run_ghz, step_of
+from ghz import CALLER, LoadToolError, Step, find_tool, run_ghz, step_of
 from machine import machine
 from material import prepare
 from process_costs import cost_of_tree
-from saturation import CALLER
 
 from shoppable.local.locations import SAMPLES
 from shoppable.local.suite import SERVICES, LocalSuite, SuiteOptions

@@ -104,10 +104,10 @@ def test_calls_per_core_count_what_the_process_itself_had():
 def test_a_report_of_ghz_counts_only_calls_that_ended_well_as_done():
     calls = [{"latency": 1e6 * number, "status": "OK"} for number in range(1, 101)]
     report = {"total": 2e9, "details": [*calls, {"latency": 1.0, "status": "Unavailable"}]}
-    told = ghz.step_of(report, 4, {"matcher": 1.5}, wall_s=3.0)
+    told = ghz.step_of(report, 4, {"matcher": 1.0, ghz.CALLER: 1.5}, wall_s=3.0)
     assert (told.per_s, told.p50_ms, told.p95_ms, told.p99_ms) == (50, 50, 95, 99)
     assert told.codes == {"OK": 100, "Unavailable": 1}
-    assert told.cpu == {"matcher": 0.5}
+    assert told.cpu == {"matcher": 0.5, ghz.CALLER: 0.5}
 
 
 def test_percentiles_of_few_values_are_among_them():
