@@ -1,7 +1,7 @@
 // All RPCs of a suite at a time, each at its own steady rate, whether or not answers come: what strangers do together.
 // `make load` writes the folder of requests and starts this; by hand:
 //   k6 run -e REQUESTS=FOLDER -e SECONDS=20 -e ADDRESSES='{"decoder": "127.0.0.1:50051", ...}' tests/load/mixed.js
-// With -e ONLY=DetectObjects only that RPC is asked for, and with -e RATE=20 so often a second.
+// With -e ONLY=DetectObjects only that RPC is asked for, and with -e RATE=600 so often a minute.
 import { check } from 'k6';
 import exec from 'k6/execution';
 import grpc from 'k6/net/grpc';
@@ -29,8 +29,8 @@ export const options = {
 function scenario(rpc) {
   return {
     executor: 'constant-arrival-rate',
-    rate: Number(__ENV.RATE || rpc.mixed_per_s),
-    timeUnit: '1s',
+    rate: Number(__ENV.RATE || rpc.mixed_per_min),
+    timeUnit: '1m',
     duration: `${seconds}s`,
     preAllocatedVUs: 2,
     maxVUs: 64,

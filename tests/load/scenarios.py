@@ -70,14 +70,14 @@ class Load:
         what: What a call is, in a few words.
         steps: How many calls are in work at a time, one step after the other.
         calls: Most calls of a step, where each uses up something; else as many as the step's time allows.
-        mixed_per_s: How often it is asked for in mixed traffic.
+        mixed_per_min: How often it is asked for in mixed traffic.
     """
 
     requests: Sequence[Message]
     what: str
     steps: Sequence[int] = FEW
     calls: int | None = None
-    mixed_per_s: int = 1
+    mixed_per_min: int = 30
 
 
 def methods() -> Iterator[tuple[str, MethodDescriptor]]:
@@ -126,7 +126,7 @@ def _detector(material: Material) -> dict[str, Load]:
             [object_detector_pb2.DetectObjectsRequest(images=[frame])],
             "one JPEG frame, both models",
             MANY,
-            mixed_per_s=2,
+            mixed_per_min=60,
         ),
         "ObjectDetectorService.StreamDetectObjects": Load(
             [
@@ -150,7 +150,7 @@ def _detector(material: Material) -> dict[str, Load]:
 def _matcher(material: Material) -> dict[str, Load]:
     request = product_matcher_pb2.MatchProductsRequest(catalog=CATALOG)
     request.queries.add().views.add(image=common_pb2.Image(data=material.picture))
-    return {"ProductMatcherService.MatchProducts": Load([request], "one photo", MANY, mixed_per_s=2)}
+    return {"ProductMatcherService.MatchProducts": Load([request], "one photo", MANY, mixed_per_min=60)}
 
 
 def _catalogs(material: Material) -> dict[str, Load]:
@@ -180,7 +180,7 @@ def _catalogs(material: Material) -> dict[str, Load]:
             [product_catalog_pb2.GetProductRequest(name=f"{CATALOG}/products/{material.product_id}")],
             "one",
             MANY,
-            mixed_per_s=5,
+            mixed_per_min=300,
         ),
         "ProductCatalogService.ListProducts": Load(
             [product_catalog_pb2.ListProductsRequest(parent=CATALOG)], "a page of 33"
@@ -241,7 +241,7 @@ def write(folder: Path, material: Material) -> None:
                 "streams": method.client_streaming or method.server_streaming,
                 "client_streams": method.client_streaming,
                 "calls": load.calls,
-                "mixed_per_s": load.mixed_per_s,
+                "mixed_per_min": load.mixed_per_min,
             }
         )
     (folder / "rpcs.json").write_text(json.dumps(rpcs, indent=1))
