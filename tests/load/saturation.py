@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ghz import Step
 
+REFUSED = "ResourceExhausted"  # as ghz names it
 # More calls at a time that bring less than this of the best rate are no gain.
 _PLATEAU = 0.95
 _MACHINE_IS_FULL = 0.9
@@ -29,9 +30,8 @@ def saturation(steps: Sequence[Step], server: str, cores: int) -> Saturation:
 
 def exhausted(step: Step, server: str, cores: int, *, highest: bool) -> str:
     """Say what is used up at a step; `highest` tells that no more calls at a time were tried."""
-    refused = {code: count for code, count in step.codes.items() if code != "OK"}
-    if refused:
-        return "a limit: " + ", ".join(f"{count} calls {code}" for code, count in sorted(refused.items()))
+    if refused := step.codes.get(REFUSED):
+        return f"the calls that the {server} takes at a time: {refused} refused"
     if sum(step.cpu.values()) >= _MACHINE_IS_FULL * cores:
         return f"the machine's cores: {shares(step.cpu)}"
     if step.cpu.get(server, 0.0) >= _THREAD_IS_FULL:
@@ -39,6 +39,17 @@ def exhausted(step: Step, server: str, cores: int, *, highest: bool) -> str:
     if highest:
         return f"nothing yet: {shares(step.cpu)}"
     return f"no core: calls wait for each other or for a disk ({shares(step.cpu)})"
+
+
+def failures(steps: Mapping[str, Sequence[Step]]) -> list[str]:
+    """Say which calls ended in another way than well or refused, which no load may bring about."""
+    return [
+        f"{name}, {step.concurrency} at a time: {count} calls ended with {code}"
+        for name, taken in steps.items()
+        for step in taken
+        for code, count in step.codes.items()
+        if code not in ("OK", REFUSED)
+    ]
 
 
 def shares(cpu: Mapping[str, float]) -> str:

@@ -137,11 +137,11 @@ def _detector(material: Material) -> dict[str, Load]:
                 ),
             ],
             "four JPEG frames",
-            SOME,
+            (1, 2, 4, 8),
         ),
         "ObjectDetectorService.ListDetectionModels": Load([object_detector_pb2.ListDetectionModelsRequest()], "all"),
         "ObjectDetectorService.GetDetectionModel": Load(
-            [object_detector_pb2.GetDetectionModelRequest(name="coco")], "one model"
+            [object_detector_pb2.GetDetectionModelRequest(name="detector_coco")], "one model"
         ),
         "ObjectDetectorService.ListCategories": Load([object_detector_pb2.ListCategoriesRequest()], "all"),
     }

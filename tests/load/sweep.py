@@ -27,6 +27,7 @@ from ghz import CALLER, LoadToolError, Step, find_tool, run_ghz, step_of
 from machine import machine
 from material import prepare
 from process_costs import cost_of_tree
+from saturation import failures
 
 from shoppable.local.locations import SAMPLES
 from shoppable.local.suite import SERVICES, LocalSuite, SuiteOptions
@@ -149,8 +150,8 @@ async def mixed(suite: LocalSuite, folder: Path, seconds: int) -> dict[str, Any]
     return json.loads(summary.read_text())["metrics"]  # type: ignore[no-any-return]
 
 
-async def run(arguments: argparse.Namespace) -> str:
-    """Sweep, and return the report."""
+async def run(arguments: argparse.Namespace) -> tuple[str, list[str]]:
+    """Sweep, and return the report, and what failed."""
     begun = time.monotonic()
     with TemporaryDirectory(prefix="shoppable-load-") as scratch:
         folder = Path(scratch)
@@ -164,7 +165,7 @@ async def run(arguments: argparse.Namespace) -> str:
             loads = scenarios.loads(material)
             steps = await sweep_suite(suite, folder, loads, arguments.seconds, arguments.only)
             together = await mixed(suite, folder, arguments.mixed_seconds)
-    return sweep_report.markdown(
+    report = sweep_report.markdown(
         steps,
         echoes,
         loads,
@@ -174,10 +175,11 @@ async def run(arguments: argparse.Namespace) -> str:
         took_s=time.monotonic() - begun,
         mixed_s=arguments.mixed_seconds,
     )
+    return report, failures(steps)
 
 
 def main() -> int:
-    """Write the report where the command line says."""
+    """Write the report where the command line says; end with 1 if calls failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=1.5, help="of each step (default: %(default)s)")
     parser.add_argument("--mixed-seconds", type=int, default=20, help="of mixed traffic (default: %(default)s)")
@@ -189,11 +191,11 @@ def main() -> int:
     except LoadToolError as error:
         print(f"nothing is measured: {error}")
         return 0
-    report = asyncio.run(run(arguments))
+    report, failed = asyncio.run(run(arguments))
     arguments.report.parent.mkdir(parents=True, exist_ok=True)
     arguments.report.write_text(report)
-    print(f"written to {arguments.report}")
-    return 0
+    print(*failed, f"written to {arguments.report}", sep="\n")
+    return int(bool(failed))
 
 
 if __name__ == "__main__":

@@ -86,7 +86,11 @@ def step(concurrency: int, calls: int, *, refused: int = 0, **cpu: float) -> ghz
         ([step(1, 10, matcher=0.5), step(4, 20, matcher=0.5, Triton=1.4)], 4, "the machine's cores: Triton 1.40"),
         ([step(1, 10, matcher=0.2), step(4, 20, matcher=0.4)], 4, "nothing yet"),
         ([step(1, 10, matcher=0.2), step(4, 10, matcher=0.2)], 1, "no core: calls wait"),
-        ([step(1, 10, matcher=0.2), step(4, 20, matcher=1.0, refused=7)], 4, "a limit: 7 calls ResourceExhausted"),
+        (
+            [step(1, 10, matcher=0.2), step(4, 20, matcher=1.0, refused=7)],
+            4,
+            "the calls that the matcher takes at a time: 7 refused",
+        ),
         ([step(1, 96, matcher=0.9), step(4, 100, matcher=0.9)], 1, "one core"),
     ],
 )
@@ -94,6 +98,13 @@ def test_saturation_is_where_more_calls_bring_no_more_and_says_what_is_used_up(s
     found = saturation.saturation(steps, "matcher", cores=2)
     assert found.step.concurrency == at
     assert found.reason.startswith(reason)
+
+
+def test_calls_that_fail_are_told_and_refusals_are_none():
+    failed = ghz.Step(4, 1.0, {"OK": 5, "Unavailable": 2}, 1.0, 2.0, 3.0, {})
+    assert saturation.failures({"a": [step(1, 10, refused=3), failed]}) == [
+        "a, 4 at a time: 2 calls ended with Unavailable"
+    ]
 
 
 def test_calls_per_core_count_what_the_process_itself_had():
