@@ -32,6 +32,7 @@ function scenario(rpc) {
     rate: Number(__ENV.RATE || rpc.mixed_per_min),
     timeUnit: '1m',
     duration: `${seconds}s`,
+    gracefulStop: '10s',
     preAllocatedVUs: 2,
     maxVUs: 64,
     exec: rpc.streams ? 'stream' : 'call',

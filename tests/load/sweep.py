@@ -181,8 +181,8 @@ async def run(arguments: argparse.Namespace) -> tuple[str, list[str]]:
 def main() -> int:
     """Write the report where the command line says; end with 1 if calls failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each step (default: %(default)s)")
-    parser.add_argument("--mixed-seconds", type=int, default=20, help="of mixed traffic (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.2, help="of each step (default: %(default)s)")
+    parser.add_argument("--mixed-seconds", type=int, default=15, help="of mixed traffic (default: %(default)s)")
     parser.add_argument("--only", nargs="*", default=(), help="names of RPCs, such as DetectObjects (default: all)")
     parser.add_argument("--report", type=Path, default=Path(".build/load/report.md"), help="default: %(default)s")
     arguments = parser.parse_args()
