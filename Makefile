@@ -87,9 +87,6 @@ FUZZ ?= 20000
 load: $(VENV)/.local .build/load/bin ## what each RPC gives and what stops it, by ghz and k6, into .build/load/report.md; five minutes (needs Go)
 	$(BIN)/python tests/load/sweep.py
 
-overload: $(VENV)/.local ## goodput and refusals at ten times the capacity
-	$(BIN)/python tests/load/overload.py
-
 overload: $(VENV)/.local ## goodput and refusals of every service at ten times its capacity
 	$(BIN)/python tests/load/overload.py --json .build/overload.json
 	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --overload .build/overload.json
