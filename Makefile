@@ -7,7 +7,11 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
+<<<<<<< HEAD
 .PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults fuzz overload soak eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
+=======
+.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults load overload soak eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
+>>>>>>> main
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -71,18 +75,26 @@ faults: $(VENV)/.dev ## spoil the network and the processes of a suite, longer t
 	rm -rf .build/findings
 	$(FAULTS)/test_network.py --findings .build/findings/1.json
 	$(FAULTS)/test_processes.py tests/faults/test_floods.py --findings .build/findings/2.json
-	$(FAULTS)/test_clock.py tests/faults/test_memory.py tests/faults/test_overload.py --findings .build/findings/3.json
+	$(FAULTS)/test_clock.py tests/faults/test_overload.py --findings .build/findings/3.json
 	KILLS=50 IMPORT_KILLS=10 FUZZ_CALLS=6000 $(FAULTS)/test_fuzz.py tests/faults/test_catalog_history.py \
 		tests/faults/test_import_killed.py --findings .build/findings/4.json
 	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --faults .build/findings/*.json
 FAULTS := $(BIN)/python -m pytest --timeout 900 tests/faults
 RELIABILITY := tests/faults/RELIABILITY.md
 
+<<<<<<< HEAD
 fuzz: $(VENV)/.dev ## mutated bytes to every parser, requests to every method, films to the decoder; FUZZ=number of each
 	FUZZ_EXAMPLES=$(FUZZ) $(BIN)/python -m pytest tests/fuzz --timeout 0
 	FUZZ_CALLS=$(FUZZ) FUZZ_SEED=$$RANDOM $(BIN)/python -m pytest tests/faults/test_fuzz.py --timeout 0
 	$(BIN)/python tests/load/decoder_mutations.py --files $(FUZZ)
 FUZZ ?= 20000
+=======
+load: $(VENV)/.local .build/load/bin ## what each RPC gives and what stops it, by ghz and k6, into .build/load/report.md; five minutes (needs Go)
+	$(BIN)/python tests/load/sweep.py
+
+overload: $(VENV)/.local ## goodput and refusals at ten times the capacity
+	$(BIN)/python tests/load/overload.py
+>>>>>>> main
 
 overload: $(VENV)/.local ## goodput and refusals of every service at ten times its capacity
 	$(BIN)/python tests/load/overload.py --json .build/overload.json
@@ -120,6 +132,20 @@ check-deploy: $(VENV)/.dev deploy-tools ## check the Dockerfile, compose file, c
 		mv .build/bin.new .build/bin; \
 	else \
 		echo "helm and kubeconform could not be built: what needs them is skipped"; \
+	fi
+
+# k6 is under the AGPL: like hadolint it is run, and is no part of anything that we ship or install. Without it, what
+# every RPC gives is measured all the same, but not all of them together.
+.build/load/bin:
+	@mkdir -p .build/load
+	@if ! command -v go >/dev/null; then \
+		echo "Go is not installed: there are no load tools"; \
+	elif echo "building ghz and k6 (once) ..." && export CGO_ENABLED=0 GOBIN="$(CURDIR)/.build/load/bin.new" && \
+		timeout 600 go install github.com/bojand/ghz/cmd/ghz@v0.120.0; then \
+		timeout 900 go install go.k6.io/k6@v1.0.0 || echo "k6 could not be built"; \
+		mv .build/load/bin.new .build/load/bin; \
+	else \
+		echo "the load tools could not be built"; \
 	fi
 
 # Apart from the environment: it brings packages of the same names as others do.
