@@ -7,11 +7,7 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-<<<<<<< HEAD
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults fuzz overload soak eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
-=======
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults load overload soak eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
->>>>>>> main
+.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults fuzz load overload soak eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -82,19 +78,14 @@ faults: $(VENV)/.dev ## spoil the network and the processes of a suite, longer t
 FAULTS := $(BIN)/python -m pytest --timeout 900 tests/faults
 RELIABILITY := tests/faults/RELIABILITY.md
 
-<<<<<<< HEAD
 fuzz: $(VENV)/.dev ## mutated bytes to every parser, requests to every method, films to the decoder; FUZZ=number of each
 	FUZZ_EXAMPLES=$(FUZZ) $(BIN)/python -m pytest tests/fuzz --timeout 0
 	FUZZ_CALLS=$(FUZZ) FUZZ_SEED=$$RANDOM $(BIN)/python -m pytest tests/faults/test_fuzz.py --timeout 0
 	$(BIN)/python tests/load/decoder_mutations.py --files $(FUZZ)
 FUZZ ?= 20000
-=======
+
 load: $(VENV)/.local .build/load/bin ## what each RPC gives and what stops it, by ghz and k6, into .build/load/report.md; five minutes (needs Go)
 	$(BIN)/python tests/load/sweep.py
-
-overload: $(VENV)/.local ## goodput and refusals at ten times the capacity
-	$(BIN)/python tests/load/overload.py
->>>>>>> main
 
 overload: $(VENV)/.local ## goodput and refusals of every service at ten times its capacity
 	$(BIN)/python tests/load/overload.py --json .build/overload.json
