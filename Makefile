@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults overload soak eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
+.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults load overload soak eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ faults: $(VENV)/.dev ## spoil the network and the processes of a suite, longer t
 	KILLS=50 FUZZ_CALLS=6000 $(BIN)/python -m pytest tests/faults --timeout 900 --findings .build/findings.json
 	$(BIN)/python tools/reliability_page.py .build/findings.json tests/faults/RELIABILITY.md
 
+load: $(VENV)/.local .build/load/bin ## what each RPC gives and what stops it, by ghz and k6, into .build/load/report.md; five minutes (needs Go)
+	$(BIN)/python tests/load/sweep.py
+
 overload: $(VENV)/.local ## goodput and refusals at ten times the capacity
 	$(BIN)/python tests/load/overload.py
 
@@ -104,6 +107,20 @@ check-deploy: $(VENV)/.dev deploy-tools ## check the Dockerfile, compose file, c
 		mv .build/bin.new .build/bin; \
 	else \
 		echo "helm and kubeconform could not be built: what needs them is skipped"; \
+	fi
+
+# k6 is under the AGPL: like hadolint it is run, and is no part of anything that we ship or install. Without it, what
+# every RPC gives is measured all the same, but not all of them together.
+.build/load/bin:
+	@mkdir -p .build/load
+	@if ! command -v go >/dev/null; then \
+		echo "Go is not installed: there are no load tools"; \
+	elif echo "building ghz and k6 (once) ..." && export CGO_ENABLED=0 GOBIN="$(CURDIR)/.build/load/bin.new" && \
+		timeout 600 go install github.com/bojand/ghz/cmd/ghz@v0.120.0; then \
+		timeout 900 go install go.k6.io/k6@v1.0.0 || echo "k6 could not be built"; \
+		mv .build/load/bin.new .build/load/bin; \
+	else \
+		echo "the load tools could not be built"; \
 	fi
 
 # Apart from the environment: it brings packages of the same names as others do.
