@@ -43,7 +43,7 @@ KINDS = (
 )
 OTHER = "other"
 _HZ = 499
-_LINE = re.compile(r"\s*([\d.]+)%\s*;\s*(\d+):[^;]*;\s*(\S+)")
+_LINE = re.compile(r"\s*(\d+)\s+[0-9a-f]+ \((.+)\)")  # process, address, library
 Shares = Mapping[tuple[str, str], float]  # of the suite's samples, by service and kind
 
 
@@ -52,14 +52,14 @@ def kind_of(library: str) -> str:
     return next((kind for kind, pattern in KINDS if re.search(pattern, library, re.IGNORECASE)), OTHER)
 
 
-def read_report(text: str, services: Mapping[int, str]) -> Shares:
-    """Add up what `perf report --sort pid,dso` says. A process that has ended was one that decoded."""
-    shares: Counter[tuple[str, str]] = Counter()
-    for line in text.splitlines():
+def add_up(samples: str, services: Mapping[int, str]) -> Shares:
+    """Add up what `perf script -F pid,ip,dso` says. A process that was not there at the start decoded a film."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for line in samples.splitlines():
         if found := _LINE.match(line):
-            share, pid, library = float(found[1]), int(found[2]), found[3]
-            shares[services.get(pid, "decoder"), kind_of(library)] += share / 100
-    return shares
+            counts[services.get(int(found[1]), "decoder"), kind_of(found[2])] += 1
+    total = counts.total()
+    return {place: count / total for place, count in counts.items()}
 
 
 async def profile(films: int) -> Shares:
@@ -84,21 +84,21 @@ async def profile(films: int) -> Shares:
                 await annotate()
             recording.send_signal(signal.SIGINT)
             await recording.wait()
-            report = ["perf", "report", "-q", "--stdio", "--sort", "pid,dso", "-t", ";", "-i", str(samples)]
-            told = await asyncio.to_thread(subprocess.run, report, capture_output=True, text=True, check=True)
-    return read_report(told.stdout, services)
+            script = ["perf", "script", "-F", "pid,ip,dso", "-i", str(samples)]
+            told = await asyncio.to_thread(subprocess.run, script, capture_output=True, text=True, check=True)
+    return add_up(told.stdout, services)
 
 
 def show(shares: Shares, console: Console) -> dict[str, object]:
     """Print the table and return its figures."""
-    columns: Sequence[str] = [*(kind for kind, _ in KINDS), OTHER]
-    rows = sorted({service for service, _ in shares})
+    kinds: Sequence[str] = [*(kind for kind, _ in KINDS), OTHER]
+    services = sorted({service for service, _ in shares})
     table = Table(title="share of the suite's CPU, %")
-    for column in ("service", *columns, "all"):
-        table.add_column(column, justify="left" if column == "service" else "right")
-    for row in rows:
-        values = [100 * shares.get((row, column), 0.0) for column in columns]
-        table.add_row(row, *(f"{value:.1f}" if value >= 0.05 else "-" for value in values), f"{sum(values):.1f}")
+    for column in ("", *services, "all"):
+        table.add_column(column, justify="right" if column else "left")
+    for kind in kinds:
+        values = [100 * shares.get((service, kind), 0.0) for service in services]
+        table.add_row(kind, *(f"{value:.1f}" for value in (*values, sum(values))))
     console.print(table)
     wire = sum(value for (_, kind), value in shares.items() if kind in {"gRPC", "protobuf"})
     around = sum(
@@ -110,7 +110,7 @@ def show(shares: Shares, console: Console) -> dict[str, object]:
     console.print(f"({machine()})")
     return {
         "machine": machine(),
-        "share": {row: {column: shares.get((row, column), 0.0) for column in columns} for row in rows},
+        "share": {service: {kind: shares.get((service, kind), 0.0) for kind in kinds} for service in services},
         "grpc_and_serialisation": wire,
         "at_most": wire + around,
     }

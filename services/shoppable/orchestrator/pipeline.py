@@ -267,6 +267,7 @@ class Annotation:
             final=final,
             withheld=withheld,
             supersedes=tuple(item.supersedes),
+            worn=item.worn,
         )
 
     def _dropped(self) -> int:
