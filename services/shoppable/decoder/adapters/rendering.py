@@ -23,7 +23,7 @@ _DEEP_RGB = "gbrp10le"  # keeps what 8 bits of PQ would lose
 # In which format frames are resized before they are converted. swscale's fast converters to RGB are for 4:2:0 of 8 bits
 # that keeps its size: the two steps take half the time of one that does both, and see colours no coarser than a film of
 # the smaller size would have them.
-_RESIZED_AS = {"yuv420p": "yuv420p", "yuvj420p": "yuvj420p", "nv12": "yuv420p", "yuv420p10le": "yuv420p"}
+_RESIZED_AS = {"yuvj420p": "yuvj420p"} | dict.fromkeys(("yuv420p", "yuv420p10le", "nv12", "p010le"), "yuv420p")
 
 Pixels = npt.NDArray[np.uint8]
 
