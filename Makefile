@@ -48,8 +48,8 @@ check: lint types protos test ## all that CI runs
 bench: $(VENV)/.local ## the suite against a one-process program on the same models, as a ratio
 	$(BIN)/python tests/load/bench_suite.py
 
-bench-decoder: $(VENV)/.local ## the frame decoder against PyAV alone, as ratios; its memory on a film of an hour
-	$(BIN)/python tests/load/bench_decoder.py
+bench-decoder: $(VENV)/.local ## the frame decoder against PyAV alone, as ratios; what containment and long films cost (HARDWARE=cuda)
+	$(BIN)/python tests/load/bench_decoder.py $(if $(HARDWARE),--hardware $(HARDWARE))
 
 bench-detector: $(VENV)/.local ## the object detector against Triton driven directly, at the same concurrency, as ratios
 	$(BIN)/python tests/load/bench_detector.py
