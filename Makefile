@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults load overload soak eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
+.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults fuzz load overload soak eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -16,11 +16,11 @@ demo: $(VENV)/.local ## find the products of the sample film, on real services, 
 	$(BIN)/shoppable demo
 
 test: $(VENV)/.dev ## run all tests, the fast ones first
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit tests/fuzz
 	$(BIN)/python -m pytest tests/service tests/end_to_end tests/faults
 
 test-unit: $(VENV)/.dev ## run the unit tests: under a minute
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit tests/fuzz
 
 test-clients: $(VENV)/.dev ## run the clients of all languages, whose toolchains are here, against one real suite
 	$(BIN)/python tests/clients/run.py
@@ -66,18 +66,34 @@ bench-import: $(VENV)/.local ## an import of a feed against its embedder alone, 
 eval-matching: $(VENV)/.local ## how right the matcher is and whether it knows, on the sample film and the groceries (GROCERY=DIR)
 	$(BIN)/python tools/eval_matching.py $(if $(GROCERY),--grocery $(GROCERY))
 
+# In parts, each with a suite of its own: together they take a quarter of an hour.
 faults: $(VENV)/.dev ## spoil the network and the processes of a suite, longer than in the tests, and write the reliability page
-	KILLS=50 FUZZ_CALLS=6000 $(BIN)/python -m pytest tests/faults --timeout 900 --findings .build/findings.json
-	$(BIN)/python tools/reliability_page.py .build/findings.json tests/faults/RELIABILITY.md
+	rm -rf .build/findings
+	$(FAULTS)/test_network.py --findings .build/findings/1.json
+	$(FAULTS)/test_processes.py tests/faults/test_floods.py --findings .build/findings/2.json
+	$(FAULTS)/test_clock.py tests/faults/test_overload.py --findings .build/findings/3.json
+	KILLS=50 IMPORT_KILLS=10 FUZZ_CALLS=6000 $(FAULTS)/test_fuzz.py tests/faults/test_catalog_history.py \
+		tests/faults/test_import_killed.py --findings .build/findings/4.json
+	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --faults .build/findings/*.json
+FAULTS := $(BIN)/python -m pytest --timeout 900 tests/faults
+RELIABILITY := tests/faults/RELIABILITY.md
+
+fuzz: $(VENV)/.dev ## mutated bytes to every parser, requests to every method, films to the decoder; FUZZ=number of each
+	FUZZ_EXAMPLES=$(FUZZ) $(BIN)/python -m pytest tests/fuzz --timeout 0
+	FUZZ_CALLS=$(FUZZ) FUZZ_SEED=$$RANDOM $(BIN)/python -m pytest tests/faults/test_fuzz.py --timeout 0
+	$(BIN)/python tests/load/decoder_mutations.py --files $(FUZZ)
+FUZZ ?= 20000
 
 load: $(VENV)/.local .build/load/bin ## what each RPC gives and what stops it, by ghz and k6, into .build/load/report.md; five minutes (needs Go)
 	$(BIN)/python tests/load/sweep.py
 
-overload: $(VENV)/.local ## goodput and refusals at ten times the capacity
-	$(BIN)/python tests/load/overload.py
+overload: $(VENV)/.local ## goodput and refusals of every service at ten times its capacity
+	$(BIN)/python tests/load/overload.py --json .build/overload.json
+	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --overload .build/overload.json
 
-soak: $(VENV)/.local ## half an hour of ordinary work: memory, latency and errors must stay flat
-	$(BIN)/python tests/load/soak.py
+soak: $(VENV)/.local ## half an hour of ordinary work: memory, descriptors, disk, latency and errors must stay flat
+	$(BIN)/python tests/load/soak.py --output .build/soak
+	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --soak .build/soak
 
 eval-detection: $(VENV)/.dev ## how right the detector is through the whole service, on labelled photos (COCO=DIR, CLOTHING=DIR)
 	$(BIN)/python tools/eval_detection.py $(if $(COCO),--coco $(COCO)) $(if $(CLOTHING),--clothing $(CLOTHING))

@@ -21,6 +21,7 @@ from shoppable.orchestrator.domain import (
     Progress,
     Summary,
     View,
+    Worn,
 )
 from shoppable.orchestrator.settings import OrchestratorSettings
 from shoppable.runtime.images import write_jpeg
@@ -95,6 +96,7 @@ def read_options(
         longest_side=int(numbers["longest_side"]),
         detection_models=tuple(options.detection_models),
         min_detection_score=numbers["min_detection_score"] if options.HasField("min_detection_score") else None,
+        derive_apparel=options.derive_apparel_regions,
         categories=tuple(options.categories),
         max_objects=int(numbers["max_objects"]) or None,
         matching=None if offers.opt_out else matching,
@@ -220,6 +222,7 @@ def _write_object(
         withheld=found.withheld.value if found.withheld else common_pb2.WITHHELD_REASON_UNSPECIFIED,
         rematch_state=write_rematch_state(found) if options.rematch_state else None,
         supersedes=found.supersedes,
+        derivation=_write_worn(found.worn) if found.worn else None,
     )
     match = None if found.withheld else found.match
     if match is None:
@@ -231,6 +234,10 @@ def _write_object(
     message.decision = match.decision.value if match.decision else product_matcher_pb2.MATCH_DECISION_NO_MATCH
     message.confidence = match.confidence or 0.0
     return message
+
+
+def _write_worn(worn: Worn) -> orchestrator_pb2.ObjectDerivation:
+    return orchestrator_pb2.ObjectDerivation(region=worn.region, source_label=worn.label, person_id=worn.person_id)
 
 
 def _write_summary(summary: Summary) -> orchestrator_pb2.AnnotateSummary:

@@ -11,7 +11,7 @@ from itertools import count
 
 import numpy as np
 
-from shoppable.orchestrator.domain import MatchOutcome, Observation, Segment, Vector, View
+from shoppable.orchestrator.domain import MatchOutcome, Observation, Region, Segment, Vector, View, Worn
 from shoppable.orchestrator.following import EndedTrack
 from shoppable.orchestrator.tracking import Track
 from shoppable.v1 import product_matcher_pb2
@@ -57,6 +57,11 @@ class TrackedObject:
     def last_seen_s(self) -> float:
         """When it was last in the picture."""
         return self.tracks[-1].segment.end_s
+
+    @property
+    def worn(self) -> Worn | None:
+        """Where it was first seen to be worn, if it is derived from people."""
+        return self.tracks[0].track.worn
 
     @property
     def detection_score(self) -> float:
@@ -148,7 +153,7 @@ class Identities:
 
     def _likeness(self, candidate: TrackedObject, matched: MatchedTrack) -> float:
         """Return by how much two things are more alike than they must be to be one; 0 or less if they are two."""
-        if candidate.category != matched.track.category:
+        if candidate.category != matched.track.category or _region(candidate.worn) != _region(matched.track.worn):
             return 0.0
         if any(_overlap(earlier.segment, matched.segment) for earlier in candidate.tracks):
             return 0.0
@@ -164,6 +169,11 @@ class Identities:
             return 0.0
         # Of several things that are the same product, the one that looks most alike and stood nearest.
         return max(1.0 + likeness + _NEAR_BONUS * (1 - place.distance(back)), _BARELY)
+
+
+def _region(worn: Worn | None) -> Region | None:
+    """Return which region it is. A shirt that a model saw and where shirts are worn are two things."""
+    return None if worn is None else worn.region
 
 
 def _looks(candidate: TrackedObject, nearest: MatchedTrack, matched: MatchedTrack) -> float:

@@ -282,6 +282,7 @@ class Annotation:
             final=final,
             withheld=withheld,
             supersedes=tuple(item.supersedes),
+            worn=item.worn,
         )
 
     def _progress(self, time_s: float | None) -> Progress:
