@@ -150,7 +150,11 @@ def _detector(material: Material) -> dict[str, Load]:
 def _matcher(material: Material) -> dict[str, Load]:
     request = product_matcher_pb2.MatchProductsRequest(catalog=CATALOG)
     request.queries.add().views.add(image=common_pb2.Image(data=material.picture))
-    return {"ProductMatcherService.MatchProducts": Load([request], "one photo", MANY, mixed_per_min=60)}
+    words = product_matcher_pb2.SearchProductsRequest(catalog=CATALOG, text="teal mug")
+    return {
+        "ProductMatcherService.MatchProducts": Load([request], "one photo", MANY, mixed_per_min=60),
+        "ProductMatcherService.SearchProducts": Load([words], "two words", MANY, mixed_per_min=60),
+    }
 
 
 def _catalogs(material: Material) -> dict[str, Load]:
@@ -158,6 +162,8 @@ def _catalogs(material: Material) -> dict[str, Load]:
     new = product_catalog_pb2.Product(title="New", images=[product_catalog_pb2.ReferenceImage(image=picture)])
     config = product_catalog_pb2.UpsertProductsConfig(catalog=CHANGED)
     upsert = product_catalog_pb2.ProductUpsert(row=1, product=new, product_id=f"new-{NUMBER}")
+    made_by = product_catalog_pb2.Catalog(embedder={"name": "embedder", "version": "1"}, embedding_size=1280)
+    header = product_catalog_pb2.SnapshotHeader(format=1, catalog=made_by, rooted=True)
     thing = product_catalog_pb2.LabelledThing(row=1, views=[picture], product_id=material.product_id)
     return {
         "ProductCatalogService.CreateCatalog": Load(
@@ -197,6 +203,20 @@ def _catalogs(material: Material) -> dict[str, Load]:
         ),
         "ProductCatalogService.FindDuplicates": Load(
             [product_catalog_pb2.FindDuplicatesRequest(parent=CATALOG)], "in 33 products"
+        ),
+        "ProductCatalogService.BackupCatalog": Load(
+            [product_catalog_pb2.BackupCatalogRequest(name=CATALOG)], "of 33 products"
+        ),
+        "ProductCatalogService.RestoreCatalog": Load(
+            [
+                product_catalog_pb2.RestoreCatalogRequest(
+                    config={"catalog": f"catalogs/restored-{NUMBER}", "replace": True}
+                ),
+                product_catalog_pb2.RestoreCatalogRequest(record={"header": header}),
+                product_catalog_pb2.RestoreCatalogRequest(record={"end": {}}),
+            ],
+            "an empty one",
+            calls=20,
         ),
     }
 

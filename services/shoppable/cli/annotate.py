@@ -192,7 +192,7 @@ async def _annotate(wishes: _Wishes, options: LocalOptions, *, server: str | Non
 async def _prepare_catalog(wishes: _Wishes, matcher: str, *, local: bool, reporter: object) -> None:
     """Import what was asked for, or the sample if it is wanted and missing."""
     from shoppable.cli import catalog_import
-    from shoppable.cli.catalog import raise_for_broken_rows
+    from shoppable.cli.catalog_import import raise_for_broken_rows
     from shoppable.cli.console import Reporter
 
     assert isinstance(reporter, Reporter)  # noqa: S101 -- named late, to keep imports light

@@ -58,8 +58,7 @@ def rank(views: Sequence[ViewHits], *, category_hint: str = "") -> list[Candidat
             if index not in of_product or value > of_product[index][0]:
                 of_product[index] = (value, image)
     candidates = [_candidate(found, category_hint) for found in best.values()]
-    candidates.sort(key=lambda candidate: (-candidate.score, candidate.product_id))
-    return _with_margins(candidates)
+    return with_margins(candidates)
 
 
 def _candidate(found: Mapping[int, tuple[float, ImageHit]], category_hint: str) -> Candidate:
@@ -77,7 +76,9 @@ def _candidate(found: Mapping[int, tuple[float, ImageHit]], category_hint: str) 
     )
 
 
-def _with_margins(candidates: list[Candidate]) -> list[Candidate]:
+def with_margins(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return candidates in order of their scores, with their margins among themselves."""
+    candidates = sorted(candidates, key=lambda candidate: (-candidate.score, candidate.product_id))
     if len(candidates) < 2:
         return candidates
     first, second = candidates[0].score, candidates[1].score

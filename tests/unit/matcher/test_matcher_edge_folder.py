@@ -5,6 +5,7 @@ import errno
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from shoppable.matcher.adapters import edge_catalog
 from shoppable.matcher.adapters.edge_folder import FolderInUseError, FolderLock
 from shoppable.matcher.adapters.qdrant_edge import open_edge_index
+from shoppable.matcher.names import new_generation
 from shoppable.runtime.errors import FailedPreconditionError, UnavailableError
 from support.catalog_points import LATER, change_of, record_of, store
 
@@ -171,3 +173,26 @@ async def test_a_disk_that_takes_no_more_is_told_and_reading_goes_on(
                 await store(index, change_of("b"))
         assert await index.product_ids("shop") == ["a"]
         assert (await store(index, change_of("b"))).revision == first.revision + 1
+
+
+async def test_what_was_staged_when_a_process_ended_is_gone_and_what_took_its_place_stays(tmp_path: Path) -> None:
+    new, other = (replace(record_of(), generation=new_generation(), revision=5) for _ in range(2))
+    unfinished = replace(record_of("unfinished"), generation=new_generation())
+    async with open_edge_index(tmp_path, timeout_s=10) as index:
+        await index.create_catalog(record_of())
+        await store(index, change_of("old"))
+        for staged in (new, other, unfinished):
+            await index.stage(staged)
+            await index.write(staged.store, [change_of("new")], revision=5)
+    async with open_edge_index(tmp_path, timeout_s=10) as index:
+        assert await index.product_ids("shop") == ["old"]
+        assert [record.catalog_id for record in await index.list_catalogs()] == ["shop"]
+        await index.stage(new)
+        await index.write(new.store, [change_of("new")], revision=5)
+        assert await index.promote(new, expected=2)
+    assert [path.name for path in (tmp_path / "catalogs").iterdir()] == ["shop"]
+    async with open_edge_index(tmp_path, timeout_s=10) as index:
+        assert await index.get_catalog("shop") == new
+        assert await index.product_ids(new.store) == ["new"]
+        assert await index.create_catalog(record_of("unfinished"))
+    assert [path.name for path in (tmp_path / "catalogs" / "shop").glob("shard*")] == [f"shard.{new.generation}"]

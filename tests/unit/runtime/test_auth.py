@@ -118,6 +118,7 @@ PATHS = {
     "OrchestratorService/AnnotateVideo": ("options.catalog",),
     "OrchestratorService/StreamAnnotateVideo": ("config.options.catalog",),
     "ProductMatcherService/MatchProducts": ("catalog",),
+    "ProductMatcherService/SearchProducts": ("catalog",),
     "ProductCatalogService/CreateCatalog": ("catalog_id",),
     "ProductCatalogService/GetCatalog": ("name",),
     "ProductCatalogService/ListCatalogs": (),
@@ -128,6 +129,12 @@ PATHS = {
     "ProductCatalogService/DeleteProduct": ("name",),
     "ProductCatalogService/CalibrateCatalog": ("config.catalog",),
     "ProductCatalogService/FindDuplicates": ("parent",),
+    "ProductCatalogService/BackupCatalog": ("name",),
+    "ProductCatalogService/RestoreCatalog": (
+        "config.catalog",
+        "record.header.catalog.name",
+        "record.product.product.name",
+    ),
 }
 FILES = (frame_decoder_pb2, object_detector_pb2, orchestrator_pb2, product_catalog_pb2, product_matcher_pb2)
 

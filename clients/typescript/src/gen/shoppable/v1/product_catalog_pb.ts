@@ -25,7 +25,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file shoppable/v1/product_catalog.proto.
  */
 export const file_shoppable_v1_product_catalog: GenFile = /*@__PURE__*/
-  fileDesc("CiJzaG9wcGFibGUvdjEvcHJvZHVjdF9jYXRhbG9nLnByb3RvEgxzaG9wcGFibGUudjEivwIKB0NhdGFsb2cSDAoEbmFtZRgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSLAoIZW1iZWRkZXIYAyABKAsyGi5zaG9wcGFibGUudjEuTW9kZWxWZXJzaW9uEhYKDmVtYmVkZGluZ19zaXplGAQgASgNEhAKCHJldmlzaW9uGAUgASgDEhUKDXByb2R1Y3RfY291bnQYBiABKAQSEwoLaW1hZ2VfY291bnQYByABKAQSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5hdHRyaWJ1dGVfa2V5cxgKIAMoCRISCgpjYWxpYnJhdGVkGAsgASgIIlMKDlJlZmVyZW5jZUltYWdlEhAKCGltYWdlX2lkGAEgASgJEgsKA3VyaRgCIAEoCRIiCgVpbWFnZRgDIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZSLOAwoHUHJvZHVjdBIMCgRuYW1lGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEg0KBWJyYW5kGAQgASgJEhAKCGNhdGVnb3J5GAUgASgJEiEKBXByaWNlGAYgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSCwoDdXJpGAcgASgJEjAKDGF2YWlsYWJpbGl0eRgIIAEoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSOQoKYXR0cmlidXRlcxgJIAMoCzIlLnNob3BwYWJsZS52MS5Qcm9kdWN0LkF0dHJpYnV0ZXNFbnRyeRIsCgZpbWFnZXMYCiADKAsyHC5zaG9wcGFibGUudjEuUmVmZXJlbmNlSW1hZ2USLwoLY3JlYXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgNIAEoAxoxCg9BdHRyaWJ1dGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJlCgpQcmljZVJhbmdlEhUKDWN1cnJlbmN5X2NvZGUYASABKAkSHwoDbWluGAIgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSHwoDbWF4GAMgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkiLgoPQXR0cmlidXRlRmlsdGVyEgsKA2tleRgBIAEoCRIOCgZ2YWx1ZXMYAiADKAkiNAoTQXR0cmlidXRlVGV4dEZpbHRlchILCgNrZXkYASABKAkSEAoIY29udGFpbnMYAiABKAkihwMKDVByb2R1Y3RGaWx0ZXISEgoKY2F0ZWdvcmllcxgBIAMoCRIOCgZicmFuZHMYAiADKAkSJwoFcHJpY2UYAyABKAsyGC5zaG9wcGFibGUudjEuUHJpY2VSYW5nZRIyCg5hdmFpbGFiaWxpdGllcxgEIAMoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSMQoKYXR0cmlidXRlcxgFIAMoCzIdLnNob3BwYWJsZS52MS5BdHRyaWJ1dGVGaWx0ZXISOgoPYXR0cmlidXRlX3RleHRzGAYgAygLMiEuc2hvcHBhYmxlLnYxLkF0dHJpYnV0ZVRleHRGaWx0ZXISKwoGYW55X29mGAcgAygLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISKwoGYWxsX29mGAggAygLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISLAoHbm9uZV9vZhgJIAMoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyImYKFENyZWF0ZUNhdGFsb2dSZXF1ZXN0EhIKCmNhdGFsb2dfaWQYASABKAkSJgoHY2F0YWxvZxgCIAEoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEhIKCnJlcXVlc3RfaWQYAyABKAkiPwoVQ3JlYXRlQ2F0YWxvZ1Jlc3BvbnNlEiYKB2NhdGFsb2cYASABKAsyFS5zaG9wcGFibGUudjEuQ2F0YWxvZyIhChFHZXRDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJIjwKEkdldENhdGFsb2dSZXNwb25zZRImCgdjYXRhbG9nGAEgASgLMhUuc2hvcHBhYmxlLnYxLkNhdGFsb2ciPAoTTGlzdENhdGFsb2dzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SEgoKcGFnZV90b2tlbhgCIAEoCSJYChRMaXN0Q2F0YWxvZ3NSZXNwb25zZRInCghjYXRhbG9ncxgBIAMoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJHChREZWxldGVDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJEg0KBWZvcmNlGAIgASgIEhIKCnJlcXVlc3RfaWQYAyABKAkiFwoVRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIl4KFFVwc2VydFByb2R1Y3RzQ29uZmlnEg8KB2NhdGFsb2cYASABKAkSIQoZY3JlYXRlX2NhdGFsb2dfaWZfbWlzc2luZxgCIAEoCBISCgpyZXF1ZXN0X2lkGAMgASgJIlgKDVByb2R1Y3RVcHNlcnQSCwoDcm93GAEgASgEEiYKB3Byb2R1Y3QYAiABKAsyFS5zaG9wcGFibGUudjEuUHJvZHVjdBISCgpwcm9kdWN0X2lkGAMgASgJIocBChVVcHNlcnRQcm9kdWN0c1JlcXVlc3QSNAoGY29uZmlnGAEgASgLMiIuc2hvcHBhYmxlLnYxLlVwc2VydFByb2R1Y3RzQ29uZmlnSAASLQoGdXBzZXJ0GAIgASgLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RVcHNlcnRIAEIJCgdyZXF1ZXN0IpMBCgxVcHNlcnRSZXN1bHQSCwoDcm93GAEgASgEEhIKCnByb2R1Y3RfaWQYAiABKAkSLAoHb3V0Y29tZRgDIAEoDjIbLnNob3BwYWJsZS52MS5VcHNlcnRPdXRjb21lEiIKBnN0YXR1cxgEIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEhAKCHJldmlzaW9uGAUgASgDImYKDVVwc2VydFN1bW1hcnkSDwoHY3JlYXRlZBgBIAEoBBIPCgd1cGRhdGVkGAIgASgEEhEKCXVuY2hhbmdlZBgDIAEoBBIOCgZmYWlsZWQYBCABKAQSEAoIcmV2aXNpb24YBSABKAMiggEKFlVwc2VydFByb2R1Y3RzUmVzcG9uc2USLAoGcmVzdWx0GAEgASgLMhouc2hvcHBhYmxlLnYxLlVwc2VydFJlc3VsdEgAEi4KB3N1bW1hcnkYAiABKAsyGy5zaG9wcGFibGUudjEuVXBzZXJ0U3VtbWFyeUgAQgoKCHJlc3BvbnNlIiEKEUdldFByb2R1Y3RSZXF1ZXN0EgwKBG5hbWUYASABKAkiPAoSR2V0UHJvZHVjdFJlc3BvbnNlEiYKB3Byb2R1Y3QYASABKAsyFS5zaG9wcGFibGUudjEuUHJvZHVjdCJ5ChNMaXN0UHJvZHVjdHNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIrCgZmaWx0ZXIYAiABKAsyGy5zaG9wcGFibGUudjEuUHJvZHVjdEZpbHRlchIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSJYChRMaXN0UHJvZHVjdHNSZXNwb25zZRInCghwcm9kdWN0cxgBIAMoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI4ChREZWxldGVQcm9kdWN0UmVxdWVzdBIMCgRuYW1lGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkiKQoVRGVsZXRlUHJvZHVjdFJlc3BvbnNlEhAKCHJldmlzaW9uGAEgASgDIkcKEUNhbGlicmF0aW9uQ29uZmlnEg8KB2NhdGFsb2cYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCRINCgVyZXNldBgDIAEoCCJUCg1MYWJlbGxlZFRoaW5nEgsKA3JvdxgBIAEoBBIiCgV2aWV3cxgCIAMoCzITLnNob3BwYWJsZS52MS5JbWFnZRISCgpwcm9kdWN0X2lkGAMgASgJIoUBChdDYWxpYnJhdGVDYXRhbG9nUmVxdWVzdBIxCgZjb25maWcYASABKAsyHy5zaG9wcGFibGUudjEuQ2FsaWJyYXRpb25Db25maWdIABIsCgV0aGluZxgCIAEoCzIbLnNob3BwYWJsZS52MS5MYWJlbGxlZFRoaW5nSABCCQoHcmVxdWVzdCKZAQoMTWF0Y2hRdWFsaXR5EhMKC3JlY2FsbF9hdF8xGAEgASgCEhMKC3JlY2FsbF9hdF81GAIgASgCEhkKEWNhbGlicmF0aW9uX2Vycm9yGAMgASgCEhIKCm1hdGNoX3JhdGUYBCABKAISHAoPbWF0Y2hfcHJlY2lzaW9uGAUgASgCSACIAQFCEgoQX21hdGNoX3ByZWNpc2lvbiKqAQoSQ2FsaWJyYXRpb25TdW1tYXJ5EhAKCHJldmlzaW9uGAEgASgDEg4KBnRoaW5ncxgCIAEoBBIbChN0aGluZ3Nfbm90X2Zvcl9zYWxlGAMgASgEEioKBmJlZm9yZRgEIAEoCzIaLnNob3BwYWJsZS52MS5NYXRjaFF1YWxpdHkSKQoFYWZ0ZXIYBSABKAsyGi5zaG9wcGFibGUudjEuTWF0Y2hRdWFsaXR5ImoKGENhbGlicmF0ZUNhdGFsb2dSZXNwb25zZRINCgNyb3cYASABKARIABIzCgdzdW1tYXJ5GAIgASgLMiAuc2hvcHBhYmxlLnYxLkNhbGlicmF0aW9uU3VtbWFyeUgAQgoKCHJlc3BvbnNlIpoBChVGaW5kRHVwbGljYXRlc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhsKDm1pbl9zaW1pbGFyaXR5GAIgASgCSACIAQESFAoMZGlmZmVyaW5nX2luGAMgASgJEisKBmZpbHRlchgEIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyQhEKD19taW5fc2ltaWxhcml0eSJICgxQcm9kdWN0SW1hZ2USJgoHcHJvZHVjdBgBIAEoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0EhAKCGltYWdlX2lkGAIgASgJIoMBChZGaW5kRHVwbGljYXRlc1Jlc3BvbnNlEikKBWZpcnN0GAEgASgLMhouc2hvcHBhYmxlLnYxLlByb2R1Y3RJbWFnZRIqCgZzZWNvbmQYAiABKAsyGi5zaG9wcGFibGUudjEuUHJvZHVjdEltYWdlEhIKCnNpbWlsYXJpdHkYAyABKAIqvAEKDEF2YWlsYWJpbGl0eRIcChhBVkFJTEFCSUxJVFlfVU5TUEVDSUZJRUQQABIZChVBVkFJTEFCSUxJVFlfSU5fU1RPQ0sQARIdChlBVkFJTEFCSUxJVFlfT1VUX09GX1NUT0NLEAISGQoVQVZBSUxBQklMSVRZX1BSRU9SREVSEAMSGgoWQVZBSUxBQklMSVRZX0JBQ0tPUkRFUhAEEh0KGUFWQUlMQUJJTElUWV9ESVNDT05USU5VRUQQBSqgAQoNVXBzZXJ0T3V0Y29tZRIeChpVUFNFUlRfT1VUQ09NRV9VTlNQRUNJRklFRBAAEhoKFlVQU0VSVF9PVVRDT01FX0NSRUFURUQQARIaChZVUFNFUlRfT1VUQ09NRV9VUERBVEVEEAISHAoYVVBTRVJUX09VVENPTUVfVU5DSEFOR0VEEAMSGQoVVVBTRVJUX09VVENPTUVfRkFJTEVEEAQyuwkKFVByb2R1Y3RDYXRhbG9nU2VydmljZRJ3Cg1DcmVhdGVDYXRhbG9nEiIuc2hvcHBhYmxlLnYxLkNyZWF0ZUNhdGFsb2dSZXF1ZXN0GiMuc2hvcHBhYmxlLnYxLkNyZWF0ZUNhdGFsb2dSZXNwb25zZSIdgtPkkwIXIgwvdjEvY2F0YWxvZ3M6B2NhdGFsb2cSbgoKR2V0Q2F0YWxvZxIfLnNob3BwYWJsZS52MS5HZXRDYXRhbG9nUmVxdWVzdBogLnNob3BwYWJsZS52MS5HZXRDYXRhbG9nUmVzcG9uc2UiHYLT5JMCFxIVL3YxL3tuYW1lPWNhdGFsb2dzLyp9EmsKDExpc3RDYXRhbG9ncxIhLnNob3BwYWJsZS52MS5MaXN0Q2F0YWxvZ3NSZXF1ZXN0GiIuc2hvcHBhYmxlLnYxLkxpc3RDYXRhbG9nc1Jlc3BvbnNlIhSC0+STAg4SDC92MS9jYXRhbG9ncxJ3Cg1EZWxldGVDYXRhbG9nEiIuc2hvcHBhYmxlLnYxLkRlbGV0ZUNhdGFsb2dSZXF1ZXN0GiMuc2hvcHBhYmxlLnYxLkRlbGV0ZUNhdGFsb2dSZXNwb25zZSIdgtPkkwIXKhUvdjEve25hbWU9Y2F0YWxvZ3MvKn0SXwoOVXBzZXJ0UHJvZHVjdHMSIy5zaG9wcGFibGUudjEuVXBzZXJ0UHJvZHVjdHNSZXF1ZXN0GiQuc2hvcHBhYmxlLnYxLlVwc2VydFByb2R1Y3RzUmVzcG9uc2UoATABEnkKCkdldFByb2R1Y3QSHy5zaG9wcGFibGUudjEuR2V0UHJvZHVjdFJlcXVlc3QaIC5zaG9wcGFibGUudjEuR2V0UHJvZHVjdFJlc3BvbnNlIiiC0+STAiISIC92MS97bmFtZT1jYXRhbG9ncy8qL3Byb2R1Y3RzLyp9EqsBCgxMaXN0UHJvZHVjdHMSIS5zaG9wcGFibGUudjEuTGlzdFByb2R1Y3RzUmVxdWVzdBoiLnNob3BwYWJsZS52MS5MaXN0UHJvZHVjdHNSZXNwb25zZSJUgtPkkwJOEiAvdjEve3BhcmVudD1jYXRhbG9ncy8qfS9wcm9kdWN0c1oqIiUvdjEve3BhcmVudD1jYXRhbG9ncy8qfS9wcm9kdWN0czpsaXN0OgEqEoIBCg1EZWxldGVQcm9kdWN0EiIuc2hvcHBhYmxlLnYxLkRlbGV0ZVByb2R1Y3RSZXF1ZXN0GiMuc2hvcHBhYmxlLnYxLkRlbGV0ZVByb2R1Y3RSZXNwb25zZSIogtPkkwIiKiAvdjEve25hbWU9Y2F0YWxvZ3MvKi9wcm9kdWN0cy8qfRJlChBDYWxpYnJhdGVDYXRhbG9nEiUuc2hvcHBhYmxlLnYxLkNhbGlicmF0ZUNhdGFsb2dSZXF1ZXN0GiYuc2hvcHBhYmxlLnYxLkNhbGlicmF0ZUNhdGFsb2dSZXNwb25zZSgBMAESXQoORmluZER1cGxpY2F0ZXMSIy5zaG9wcGFibGUudjEuRmluZER1cGxpY2F0ZXNSZXF1ZXN0GiQuc2hvcHBhYmxlLnYxLkZpbmREdXBsaWNhdGVzUmVzcG9uc2UwAUJCChBkZXYuc2hvcHBhYmxlLnYxUAFaLHNob3BwYWJsZS5kZXYvY2xpZW50L3Nob3BwYWJsZXYxO3Nob3BwYWJsZXYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_timestamp, file_google_rpc_status, file_google_type_money, file_shoppable_v1_common]);
+  fileDesc("CiJzaG9wcGFibGUvdjEvcHJvZHVjdF9jYXRhbG9nLnByb3RvEgxzaG9wcGFibGUudjEivwIKB0NhdGFsb2cSDAoEbmFtZRgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSLAoIZW1iZWRkZXIYAyABKAsyGi5zaG9wcGFibGUudjEuTW9kZWxWZXJzaW9uEhYKDmVtYmVkZGluZ19zaXplGAQgASgNEhAKCHJldmlzaW9uGAUgASgDEhUKDXByb2R1Y3RfY291bnQYBiABKAQSEwoLaW1hZ2VfY291bnQYByABKAQSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5hdHRyaWJ1dGVfa2V5cxgKIAMoCRISCgpjYWxpYnJhdGVkGAsgASgIIlMKDlJlZmVyZW5jZUltYWdlEhAKCGltYWdlX2lkGAEgASgJEgsKA3VyaRgCIAEoCRIiCgVpbWFnZRgDIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZSLOAwoHUHJvZHVjdBIMCgRuYW1lGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEg0KBWJyYW5kGAQgASgJEhAKCGNhdGVnb3J5GAUgASgJEiEKBXByaWNlGAYgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSCwoDdXJpGAcgASgJEjAKDGF2YWlsYWJpbGl0eRgIIAEoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSOQoKYXR0cmlidXRlcxgJIAMoCzIlLnNob3BwYWJsZS52MS5Qcm9kdWN0LkF0dHJpYnV0ZXNFbnRyeRIsCgZpbWFnZXMYCiADKAsyHC5zaG9wcGFibGUudjEuUmVmZXJlbmNlSW1hZ2USLwoLY3JlYXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgNIAEoAxoxCg9BdHRyaWJ1dGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJlCgpQcmljZVJhbmdlEhUKDWN1cnJlbmN5X2NvZGUYASABKAkSHwoDbWluGAIgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSHwoDbWF4GAMgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkiLgoPQXR0cmlidXRlRmlsdGVyEgsKA2tleRgBIAEoCRIOCgZ2YWx1ZXMYAiADKAkiNAoTQXR0cmlidXRlVGV4dEZpbHRlchILCgNrZXkYASABKAkSEAoIY29udGFpbnMYAiABKAkihwMKDVByb2R1Y3RGaWx0ZXISEgoKY2F0ZWdvcmllcxgBIAMoCRIOCgZicmFuZHMYAiADKAkSJwoFcHJpY2UYAyABKAsyGC5zaG9wcGFibGUudjEuUHJpY2VSYW5nZRIyCg5hdmFpbGFiaWxpdGllcxgEIAMoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSMQoKYXR0cmlidXRlcxgFIAMoCzIdLnNob3BwYWJsZS52MS5BdHRyaWJ1dGVGaWx0ZXISOgoPYXR0cmlidXRlX3RleHRzGAYgAygLMiEuc2hvcHBhYmxlLnYxLkF0dHJpYnV0ZVRleHRGaWx0ZXISKwoGYW55X29mGAcgAygLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISKwoGYWxsX29mGAggAygLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISLAoHbm9uZV9vZhgJIAMoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyImYKFENyZWF0ZUNhdGFsb2dSZXF1ZXN0EhIKCmNhdGFsb2dfaWQYASABKAkSJgoHY2F0YWxvZxgCIAEoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEhIKCnJlcXVlc3RfaWQYAyABKAkiPwoVQ3JlYXRlQ2F0YWxvZ1Jlc3BvbnNlEiYKB2NhdGFsb2cYASABKAsyFS5zaG9wcGFibGUudjEuQ2F0YWxvZyIhChFHZXRDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJIjwKEkdldENhdGFsb2dSZXNwb25zZRImCgdjYXRhbG9nGAEgASgLMhUuc2hvcHBhYmxlLnYxLkNhdGFsb2ciPAoTTGlzdENhdGFsb2dzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SEgoKcGFnZV90b2tlbhgCIAEoCSJYChRMaXN0Q2F0YWxvZ3NSZXNwb25zZRInCghjYXRhbG9ncxgBIAMoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJHChREZWxldGVDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJEg0KBWZvcmNlGAIgASgIEhIKCnJlcXVlc3RfaWQYAyABKAkiFwoVRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIncKFFVwc2VydFByb2R1Y3RzQ29uZmlnEg8KB2NhdGFsb2cYASABKAkSIQoZY3JlYXRlX2NhdGFsb2dfaWZfbWlzc2luZxgCIAEoCBISCgpyZXF1ZXN0X2lkGAMgASgJEhcKD3JlcGxhY2VfY2F0YWxvZxgEIAEoCCJYCg1Qcm9kdWN0VXBzZXJ0EgsKA3JvdxgBIAEoBBImCgdwcm9kdWN0GAIgASgLMhUuc2hvcHBhYmxlLnYxLlByb2R1Y3QSEgoKcHJvZHVjdF9pZBgDIAEoCSKHAQoVVXBzZXJ0UHJvZHVjdHNSZXF1ZXN0EjQKBmNvbmZpZxgBIAEoCzIiLnNob3BwYWJsZS52MS5VcHNlcnRQcm9kdWN0c0NvbmZpZ0gAEi0KBnVwc2VydBgCIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0VXBzZXJ0SABCCQoHcmVxdWVzdCKTAQoMVXBzZXJ0UmVzdWx0EgsKA3JvdxgBIAEoBBISCgpwcm9kdWN0X2lkGAIgASgJEiwKB291dGNvbWUYAyABKA4yGy5zaG9wcGFibGUudjEuVXBzZXJ0T3V0Y29tZRIiCgZzdGF0dXMYBCABKAsyEi5nb29nbGUucnBjLlN0YXR1cxIQCghyZXZpc2lvbhgFIAEoAyJmCg1VcHNlcnRTdW1tYXJ5Eg8KB2NyZWF0ZWQYASABKAQSDwoHdXBkYXRlZBgCIAEoBBIRCgl1bmNoYW5nZWQYAyABKAQSDgoGZmFpbGVkGAQgASgEEhAKCHJldmlzaW9uGAUgASgDIoIBChZVcHNlcnRQcm9kdWN0c1Jlc3BvbnNlEiwKBnJlc3VsdBgBIAEoCzIaLnNob3BwYWJsZS52MS5VcHNlcnRSZXN1bHRIABIuCgdzdW1tYXJ5GAIgASgLMhsuc2hvcHBhYmxlLnYxLlVwc2VydFN1bW1hcnlIAEIKCghyZXNwb25zZSIhChFHZXRQcm9kdWN0UmVxdWVzdBIMCgRuYW1lGAEgASgJIjwKEkdldFByb2R1Y3RSZXNwb25zZRImCgdwcm9kdWN0GAEgASgLMhUuc2hvcHBhYmxlLnYxLlByb2R1Y3QieQoTTGlzdFByb2R1Y3RzUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSKwoGZmlsdGVyGAIgASgLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkiWAoUTGlzdFByb2R1Y3RzUmVzcG9uc2USJwoIcHJvZHVjdHMYASADKAsyFS5zaG9wcGFibGUudjEuUHJvZHVjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOAoURGVsZXRlUHJvZHVjdFJlcXVlc3QSDAoEbmFtZRgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJIikKFURlbGV0ZVByb2R1Y3RSZXNwb25zZRIQCghyZXZpc2lvbhgBIAEoAyJHChFDYWxpYnJhdGlvbkNvbmZpZxIPCgdjYXRhbG9nGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkSDQoFcmVzZXQYAyABKAgiVAoNTGFiZWxsZWRUaGluZxILCgNyb3cYASABKAQSIgoFdmlld3MYAiADKAsyEy5zaG9wcGFibGUudjEuSW1hZ2USEgoKcHJvZHVjdF9pZBgDIAEoCSKFAQoXQ2FsaWJyYXRlQ2F0YWxvZ1JlcXVlc3QSMQoGY29uZmlnGAEgASgLMh8uc2hvcHBhYmxlLnYxLkNhbGlicmF0aW9uQ29uZmlnSAASLAoFdGhpbmcYAiABKAsyGy5zaG9wcGFibGUudjEuTGFiZWxsZWRUaGluZ0gAQgkKB3JlcXVlc3QimQEKDE1hdGNoUXVhbGl0eRITCgtyZWNhbGxfYXRfMRgBIAEoAhITCgtyZWNhbGxfYXRfNRgCIAEoAhIZChFjYWxpYnJhdGlvbl9lcnJvchgDIAEoAhISCgptYXRjaF9yYXRlGAQgASgCEhwKD21hdGNoX3ByZWNpc2lvbhgFIAEoAkgAiAEBQhIKEF9tYXRjaF9wcmVjaXNpb24iqgEKEkNhbGlicmF0aW9uU3VtbWFyeRIQCghyZXZpc2lvbhgBIAEoAxIOCgZ0aGluZ3MYAiABKAQSGwoTdGhpbmdzX25vdF9mb3Jfc2FsZRgDIAEoBBIqCgZiZWZvcmUYBCABKAsyGi5zaG9wcGFibGUudjEuTWF0Y2hRdWFsaXR5EikKBWFmdGVyGAUgASgLMhouc2hvcHBhYmxlLnYxLk1hdGNoUXVhbGl0eSJqChhDYWxpYnJhdGVDYXRhbG9nUmVzcG9uc2USDQoDcm93GAEgASgESAASMwoHc3VtbWFyeRgCIAEoCzIgLnNob3BwYWJsZS52MS5DYWxpYnJhdGlvblN1bW1hcnlIAEIKCghyZXNwb25zZSKaAQoVRmluZER1cGxpY2F0ZXNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIbCg5taW5fc2ltaWxhcml0eRgCIAEoAkgAiAEBEhQKDGRpZmZlcmluZ19pbhgDIAEoCRIrCgZmaWx0ZXIYBCABKAsyGy5zaG9wcGFibGUudjEuUHJvZHVjdEZpbHRlckIRCg9fbWluX3NpbWlsYXJpdHkiSAoMUHJvZHVjdEltYWdlEiYKB3Byb2R1Y3QYASABKAsyFS5zaG9wcGFibGUudjEuUHJvZHVjdBIQCghpbWFnZV9pZBgCIAEoCSKDAQoWRmluZER1cGxpY2F0ZXNSZXNwb25zZRIpCgVmaXJzdBgBIAEoCzIaLnNob3BwYWJsZS52MS5Qcm9kdWN0SW1hZ2USKgoGc2Vjb25kGAIgASgLMhouc2hvcHBhYmxlLnYxLlByb2R1Y3RJbWFnZRISCgpzaW1pbGFyaXR5GAMgASgCIiQKFEJhY2t1cENhdGFsb2dSZXF1ZXN0EgwKBG5hbWUYASABKAkibQoOU25hcHNob3RIZWFkZXISDgoGZm9ybWF0GAEgASgNEiYKB2NhdGFsb2cYAiABKAsyFS5zaG9wcGFibGUudjEuQ2F0YWxvZxIOCgZyb290ZWQYAyABKAgSEwoLY2FsaWJyYXRpb24YBCABKAkiQgoNU25hcHNob3RJbWFnZRIOCgZkaWdlc3QYASABKAkSEQoJZW1iZWRkaW5nGAIgASgMEg4KBmNvbG9ycxgDIAEoDCJ6Cg9TbmFwc2hvdFByb2R1Y3QSEgoKcHJvZHVjdF9pZBgBIAEoCRImCgdwcm9kdWN0GAIgASgLMhUuc2hvcHBhYmxlLnYxLlByb2R1Y3QSKwoGaW1hZ2VzGAMgAygLMhsuc2hvcHBhYmxlLnYxLlNuYXBzaG90SW1hZ2UiSwoLU25hcHNob3RFbmQSFQoNcHJvZHVjdF9jb3VudBgBIAEoBBITCgtpbWFnZV9jb3VudBgCIAEoBBIQCghyZXZpc2lvbhgDIAEoAyKmAQoOU25hcHNob3RSZWNvcmQSLgoGaGVhZGVyGAEgASgLMhwuc2hvcHBhYmxlLnYxLlNuYXBzaG90SGVhZGVySAASMAoHcHJvZHVjdBgCIAEoCzIdLnNob3BwYWJsZS52MS5TbmFwc2hvdFByb2R1Y3RIABIoCgNlbmQYAyABKAsyGS5zaG9wcGFibGUudjEuU25hcHNob3RFbmRIAEIICgZyZWNvcmQiRQoVQmFja3VwQ2F0YWxvZ1Jlc3BvbnNlEiwKBnJlY29yZBgBIAEoCzIcLnNob3BwYWJsZS52MS5TbmFwc2hvdFJlY29yZCJMChRSZXN0b3JlQ2F0YWxvZ0NvbmZpZxIPCgdjYXRhbG9nGAEgASgJEg8KB3JlcGxhY2UYAiABKAgSEgoKcmVxdWVzdF9pZBgDIAEoCSKIAQoVUmVzdG9yZUNhdGFsb2dSZXF1ZXN0EjQKBmNvbmZpZxgBIAEoCzIiLnNob3BwYWJsZS52MS5SZXN0b3JlQ2F0YWxvZ0NvbmZpZ0gAEi4KBnJlY29yZBgCIAEoCzIcLnNob3BwYWJsZS52MS5TbmFwc2hvdFJlY29yZEgAQgkKB3JlcXVlc3QiZwoWUmVzdG9yZUNhdGFsb2dSZXNwb25zZRIXCg1wcm9kdWN0X2NvdW50GAEgASgESAASKAoHY2F0YWxvZxgCIAEoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nSABCCgoIcmVzcG9uc2UqvAEKDEF2YWlsYWJpbGl0eRIcChhBVkFJTEFCSUxJVFlfVU5TUEVDSUZJRUQQABIZChVBVkFJTEFCSUxJVFlfSU5fU1RPQ0sQARIdChlBVkFJTEFCSUxJVFlfT1VUX09GX1NUT0NLEAISGQoVQVZBSUxBQklMSVRZX1BSRU9SREVSEAMSGgoWQVZBSUxBQklMSVRZX0JBQ0tPUkRFUhAEEh0KGUFWQUlMQUJJTElUWV9ESVNDT05USU5VRUQQBSqgAQoNVXBzZXJ0T3V0Y29tZRIeChpVUFNFUlRfT1VUQ09NRV9VTlNQRUNJRklFRBAAEhoKFlVQU0VSVF9PVVRDT01FX0NSRUFURUQQARIaChZVUFNFUlRfT1VUQ09NRV9VUERBVEVEEAISHAoYVVBTRVJUX09VVENPTUVfVU5DSEFOR0VEEAMSGQoVVVBTRVJUX09VVENPTUVfRkFJTEVEEAQy+AoKFVByb2R1Y3RDYXRhbG9nU2VydmljZRJ3Cg1DcmVhdGVDYXRhbG9nEiIuc2hvcHBhYmxlLnYxLkNyZWF0ZUNhdGFsb2dSZXF1ZXN0GiMuc2hvcHBhYmxlLnYxLkNyZWF0ZUNhdGFsb2dSZXNwb25zZSIdgtPkkwIXIgwvdjEvY2F0YWxvZ3M6B2NhdGFsb2cSbgoKR2V0Q2F0YWxvZxIfLnNob3BwYWJsZS52MS5HZXRDYXRhbG9nUmVxdWVzdBogLnNob3BwYWJsZS52MS5HZXRDYXRhbG9nUmVzcG9uc2UiHYLT5JMCFxIVL3YxL3tuYW1lPWNhdGFsb2dzLyp9EmsKDExpc3RDYXRhbG9ncxIhLnNob3BwYWJsZS52MS5MaXN0Q2F0YWxvZ3NSZXF1ZXN0GiIuc2hvcHBhYmxlLnYxLkxpc3RDYXRhbG9nc1Jlc3BvbnNlIhSC0+STAg4SDC92MS9jYXRhbG9ncxJ3Cg1EZWxldGVDYXRhbG9nEiIuc2hvcHBhYmxlLnYxLkRlbGV0ZUNhdGFsb2dSZXF1ZXN0GiMuc2hvcHBhYmxlLnYxLkRlbGV0ZUNhdGFsb2dSZXNwb25zZSIdgtPkkwIXKhUvdjEve25hbWU9Y2F0YWxvZ3MvKn0SXwoOVXBzZXJ0UHJvZHVjdHMSIy5zaG9wcGFibGUudjEuVXBzZXJ0UHJvZHVjdHNSZXF1ZXN0GiQuc2hvcHBhYmxlLnYxLlVwc2VydFByb2R1Y3RzUmVzcG9uc2UoATABEnkKCkdldFByb2R1Y3QSHy5zaG9wcGFibGUudjEuR2V0UHJvZHVjdFJlcXVlc3QaIC5zaG9wcGFibGUudjEuR2V0UHJvZHVjdFJlc3BvbnNlIiiC0+STAiISIC92MS97bmFtZT1jYXRhbG9ncy8qL3Byb2R1Y3RzLyp9EqsBCgxMaXN0UHJvZHVjdHMSIS5zaG9wcGFibGUudjEuTGlzdFByb2R1Y3RzUmVxdWVzdBoiLnNob3BwYWJsZS52MS5MaXN0UHJvZHVjdHNSZXNwb25zZSJUgtPkkwJOEiAvdjEve3BhcmVudD1jYXRhbG9ncy8qfS9wcm9kdWN0c1oqIiUvdjEve3BhcmVudD1jYXRhbG9ncy8qfS9wcm9kdWN0czpsaXN0OgEqEoIBCg1EZWxldGVQcm9kdWN0EiIuc2hvcHBhYmxlLnYxLkRlbGV0ZVByb2R1Y3RSZXF1ZXN0GiMuc2hvcHBhYmxlLnYxLkRlbGV0ZVByb2R1Y3RSZXNwb25zZSIogtPkkwIiKiAvdjEve25hbWU9Y2F0YWxvZ3MvKi9wcm9kdWN0cy8qfRJlChBDYWxpYnJhdGVDYXRhbG9nEiUuc2hvcHBhYmxlLnYxLkNhbGlicmF0ZUNhdGFsb2dSZXF1ZXN0GiYuc2hvcHBhYmxlLnYxLkNhbGlicmF0ZUNhdGFsb2dSZXNwb25zZSgBMAESXQoORmluZER1cGxpY2F0ZXMSIy5zaG9wcGFibGUudjEuRmluZER1cGxpY2F0ZXNSZXF1ZXN0GiQuc2hvcHBhYmxlLnYxLkZpbmREdXBsaWNhdGVzUmVzcG9uc2UwARJaCg1CYWNrdXBDYXRhbG9nEiIuc2hvcHBhYmxlLnYxLkJhY2t1cENhdGFsb2dSZXF1ZXN0GiMuc2hvcHBhYmxlLnYxLkJhY2t1cENhdGFsb2dSZXNwb25zZTABEl8KDlJlc3RvcmVDYXRhbG9nEiMuc2hvcHBhYmxlLnYxLlJlc3RvcmVDYXRhbG9nUmVxdWVzdBokLnNob3BwYWJsZS52MS5SZXN0b3JlQ2F0YWxvZ1Jlc3BvbnNlKAEwAUJCChBkZXYuc2hvcHBhYmxlLnYxUAFaLHNob3BwYWJsZS5kZXYvY2xpZW50L3Nob3BwYWJsZXYxO3Nob3BwYWJsZXYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_timestamp, file_google_rpc_status, file_google_type_money, file_shoppable_v1_common]);
 
 /**
  * A set of products, indexed with one embedder.
@@ -659,6 +659,17 @@ export type UpsertProductsConfig = Message<"shoppable.v1.UpsertProductsConfig"> 
    * @generated from field: string request_id = 3;
    */
   requestId: string;
+
+  /**
+   * Whether these products are to be all that the catalogue has: they are indexed anew beside it, with the embedder that
+   * the server makes catalogues with now, and take its place at once when the stream has ended. Until then it is searched
+   * as it is. If a product cannot be taken, or the stream breaks off, or the catalogue is written to meanwhile, it stays
+   * as it is: FAILED_PRECONDITION, reason PRODUCTS_REFUSED, or CATALOG_CHANGED. Its calibration is kept only if the
+   * embedder is the same. Default no.
+   *
+   * @generated from field: bool replace_catalog = 4;
+   */
+  replaceCatalog: boolean;
 };
 
 /**
@@ -1387,6 +1398,349 @@ export const FindDuplicatesResponseSchema: GenMessage<FindDuplicatesResponse> = 
   messageDesc(file_shoppable_v1_product_catalog, 35);
 
 /**
+ * Asks for a backup.
+ *
+ * @generated from message shoppable.v1.BackupCatalogRequest
+ */
+export type BackupCatalogRequest = Message<"shoppable.v1.BackupCatalogRequest"> & {
+  /**
+   * The catalogue's name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message shoppable.v1.BackupCatalogRequest.
+ * Use `create(BackupCatalogRequestSchema)` to create a new message.
+ */
+export const BackupCatalogRequestSchema: GenMessage<BackupCatalogRequest> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 36);
+
+/**
+ * What a backup begins with.
+ *
+ * @generated from message shoppable.v1.SnapshotHeader
+ */
+export type SnapshotHeader = Message<"shoppable.v1.SnapshotHeader"> & {
+  /**
+   * 1. Higher if an older server could not read it.
+   *
+   * @generated from field: uint32 format = 1;
+   */
+  format: number;
+
+  /**
+   * The catalogue as it was, without its name and counts.
+   *
+   * @generated from field: shoppable.v1.Catalog catalog = 2;
+   */
+  catalog?: Catalog | undefined;
+
+  /**
+   * Whether embeddings are stored as signed square roots.
+   *
+   * @generated from field: bool rooted = 3;
+   */
+  rooted: boolean;
+
+  /**
+   * What it was calibrated to, as the server writes it; empty if it was not.
+   *
+   * @generated from field: string calibration = 4;
+   */
+  calibration: string;
+};
+
+/**
+ * Describes the message shoppable.v1.SnapshotHeader.
+ * Use `create(SnapshotHeaderSchema)` to create a new message.
+ */
+export const SnapshotHeaderSchema: GenMessage<SnapshotHeader> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 37);
+
+/**
+ * An image of a product, as it is indexed.
+ *
+ * @generated from message shoppable.v1.SnapshotImage
+ */
+export type SnapshotImage = Message<"shoppable.v1.SnapshotImage"> & {
+  /**
+   * A digest of its bytes.
+   *
+   * @generated from field: string digest = 1;
+   */
+  digest: string;
+
+  /**
+   * The stored embedding: little-endian float32, as many as the catalogue's embedding_size; length 1.
+   *
+   * @generated from field: bytes embedding = 2;
+   */
+  embedding: Uint8Array;
+
+  /**
+   * Its colours, likewise.
+   *
+   * @generated from field: bytes colors = 3;
+   */
+  colors: Uint8Array;
+};
+
+/**
+ * Describes the message shoppable.v1.SnapshotImage.
+ * Use `create(SnapshotImageSchema)` to create a new message.
+ */
+export const SnapshotImageSchema: GenMessage<SnapshotImage> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 38);
+
+/**
+ * A product, whole.
+ *
+ * @generated from message shoppable.v1.SnapshotProduct
+ */
+export type SnapshotProduct = Message<"shoppable.v1.SnapshotProduct"> & {
+  /**
+   * Its id.
+   *
+   * @generated from field: string product_id = 1;
+   */
+  productId: string;
+
+  /**
+   * The product, as stored, without its name. Its images have no pictures.
+   *
+   * @generated from field: shoppable.v1.Product product = 2;
+   */
+  product?: Product | undefined;
+
+  /**
+   * How its images are indexed, in their order.
+   *
+   * @generated from field: repeated shoppable.v1.SnapshotImage images = 3;
+   */
+  images: SnapshotImage[];
+};
+
+/**
+ * Describes the message shoppable.v1.SnapshotProduct.
+ * Use `create(SnapshotProductSchema)` to create a new message.
+ */
+export const SnapshotProductSchema: GenMessage<SnapshotProduct> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 39);
+
+/**
+ * What a backup ends with.
+ *
+ * @generated from message shoppable.v1.SnapshotEnd
+ */
+export type SnapshotEnd = Message<"shoppable.v1.SnapshotEnd"> & {
+  /**
+   * Products before it.
+   *
+   * @generated from field: uint64 product_count = 1;
+   */
+  productCount: bigint;
+
+  /**
+   * Their images.
+   *
+   * @generated from field: uint64 image_count = 2;
+   */
+  imageCount: bigint;
+
+  /**
+   * The catalogue's revision when the last product was read.
+   *
+   * @generated from field: int64 revision = 3;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message shoppable.v1.SnapshotEnd.
+ * Use `create(SnapshotEndSchema)` to create a new message.
+ */
+export const SnapshotEndSchema: GenMessage<SnapshotEnd> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 40);
+
+/**
+ * A part of a backup.
+ *
+ * @generated from message shoppable.v1.SnapshotRecord
+ */
+export type SnapshotRecord = Message<"shoppable.v1.SnapshotRecord"> & {
+  /**
+   * Exactly one is set.
+   *
+   * @generated from oneof shoppable.v1.SnapshotRecord.record
+   */
+  record: {
+    /**
+     * The first.
+     *
+     * @generated from field: shoppable.v1.SnapshotHeader header = 1;
+     */
+    value: SnapshotHeader;
+    case: "header";
+  } | {
+    /**
+     * Any number of these, in order of their ids, each once.
+     *
+     * @generated from field: shoppable.v1.SnapshotProduct product = 2;
+     */
+    value: SnapshotProduct;
+    case: "product";
+  } | {
+    /**
+     * The last.
+     *
+     * @generated from field: shoppable.v1.SnapshotEnd end = 3;
+     */
+    value: SnapshotEnd;
+    case: "end";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message shoppable.v1.SnapshotRecord.
+ * Use `create(SnapshotRecordSchema)` to create a new message.
+ */
+export const SnapshotRecordSchema: GenMessage<SnapshotRecord> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 41);
+
+/**
+ * The next part.
+ *
+ * @generated from message shoppable.v1.BackupCatalogResponse
+ */
+export type BackupCatalogResponse = Message<"shoppable.v1.BackupCatalogResponse"> & {
+  /**
+   * The part.
+   *
+   * @generated from field: shoppable.v1.SnapshotRecord record = 1;
+   */
+  record?: SnapshotRecord | undefined;
+};
+
+/**
+ * Describes the message shoppable.v1.BackupCatalogResponse.
+ * Use `create(BackupCatalogResponseSchema)` to create a new message.
+ */
+export const BackupCatalogResponseSchema: GenMessage<BackupCatalogResponse> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 42);
+
+/**
+ * What is to be made of a backup.
+ *
+ * @generated from message shoppable.v1.RestoreCatalogConfig
+ */
+export type RestoreCatalogConfig = Message<"shoppable.v1.RestoreCatalogConfig"> & {
+  /**
+   * The catalogue's name; it need not be that of the one that was backed up.
+   *
+   * @generated from field: string catalog = 1;
+   */
+  catalog: string;
+
+  /**
+   * Whether it takes the place of the catalogue of this name, whole and at once, if there is one.
+   *
+   * @generated from field: bool replace = 2;
+   */
+  replace: boolean;
+
+  /**
+   * Ties attempts together in logs; at most 128 characters.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message shoppable.v1.RestoreCatalogConfig.
+ * Use `create(RestoreCatalogConfigSchema)` to create a new message.
+ */
+export const RestoreCatalogConfigSchema: GenMessage<RestoreCatalogConfig> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 43);
+
+/**
+ * The config, then the backup.
+ *
+ * @generated from message shoppable.v1.RestoreCatalogRequest
+ */
+export type RestoreCatalogRequest = Message<"shoppable.v1.RestoreCatalogRequest"> & {
+  /**
+   * Exactly one must be set.
+   *
+   * @generated from oneof shoppable.v1.RestoreCatalogRequest.request
+   */
+  request: {
+    /**
+     * The first message of the stream, and only the first.
+     *
+     * @generated from field: shoppable.v1.RestoreCatalogConfig config = 1;
+     */
+    value: RestoreCatalogConfig;
+    case: "config";
+  } | {
+    /**
+     * The next part of the backup.
+     *
+     * @generated from field: shoppable.v1.SnapshotRecord record = 2;
+     */
+    value: SnapshotRecord;
+    case: "record";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message shoppable.v1.RestoreCatalogRequest.
+ * Use `create(RestoreCatalogRequestSchema)` to create a new message.
+ */
+export const RestoreCatalogRequestSchema: GenMessage<RestoreCatalogRequest> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 44);
+
+/**
+ * How far it is, then the catalogue.
+ *
+ * @generated from message shoppable.v1.RestoreCatalogResponse
+ */
+export type RestoreCatalogResponse = Message<"shoppable.v1.RestoreCatalogResponse"> & {
+  /**
+   * Exactly one is set.
+   *
+   * @generated from oneof shoppable.v1.RestoreCatalogResponse.response
+   */
+  response: {
+    /**
+     * Products read so far.
+     *
+     * @generated from field: uint64 product_count = 1;
+     */
+    value: bigint;
+    case: "productCount";
+  } | {
+    /**
+     * The last message: the catalogue that was made.
+     *
+     * @generated from field: shoppable.v1.Catalog catalog = 2;
+     */
+    value: Catalog;
+    case: "catalog";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message shoppable.v1.RestoreCatalogResponse.
+ * Use `create(RestoreCatalogResponseSchema)` to create a new message.
+ */
+export const RestoreCatalogResponseSchema: GenMessage<RestoreCatalogResponse> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 45);
+
+/**
  * Whether one can buy a product.
  *
  * @generated from enum shoppable.v1.Availability
@@ -1614,6 +1968,36 @@ export const ProductCatalogService: GenService<{
     methodKind: "server_streaming";
     input: typeof FindDuplicatesRequestSchema;
     output: typeof FindDuplicatesResponseSchema;
+  },
+  /**
+   * Reads a catalogue whole: products, vectors and calibration, to be kept as a file and restored without embedding
+   * anything again. First its header, then its products in order of their ids, then an end. Writes go on meanwhile: each
+   * product comes as it was at one moment, and the end tells the revision that was reached by then. The reader's pace is
+   * the server's.
+   *
+   * @generated from rpc shoppable.v1.ProductCatalogService.BackupCatalog
+   */
+  backupCatalog: {
+    methodKind: "server_streaming";
+    input: typeof BackupCatalogRequestSchema;
+    output: typeof BackupCatalogResponseSchema;
+  },
+  /**
+   * Makes a catalogue of a backup. The first request is the config, then the backup's records follow, all of them and as
+   * they came. The catalogue appears once its end has been read; a stream that breaks off leaves nothing and changes
+   * nothing. How many products are read is told now and then, and the catalogue at the end. Products keep their times and revisions; the catalogue's revision is higher than it has ever been.
+   *
+   * Errors: INVALID_ARGUMENT (records out of order, missing, or wrong: the violation names the product),
+   * ALREADY_EXISTS (and `replace` is not set), FAILED_PRECONDITION (made with an embedder that this server does not run,
+   * reason EMBEDDER_MISMATCH; of a newer format, reason SNAPSHOT_TOO_NEW; the catalogue to be replaced has changed
+   * meanwhile, reason CATALOG_CHANGED).
+   *
+   * @generated from rpc shoppable.v1.ProductCatalogService.RestoreCatalog
+   */
+  restoreCatalog: {
+    methodKind: "bidi_streaming";
+    input: typeof RestoreCatalogRequestSchema;
+    output: typeof RestoreCatalogResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_shoppable_v1_product_catalog, 0);
