@@ -48,8 +48,8 @@ check: lint types protos test ## all that CI runs
 bench: $(VENV)/.local ## the suite against a one-process program on the same models, as a ratio
 	$(BIN)/python tests/load/bench_suite.py
 
-bench-decoder: $(VENV)/.local ## the frame decoder against PyAV alone, as ratios; its memory on a film of an hour
-	$(BIN)/python tests/load/bench_decoder.py
+bench-decoder: $(VENV)/.local ## the frame decoder against PyAV alone, as ratios; what containment and long films cost (HARDWARE=cuda)
+	$(BIN)/python tests/load/bench_decoder.py $(if $(HARDWARE),--hardware $(HARDWARE))
 
 bench-detector: $(VENV)/.local ## the object detector against Triton driven directly, at the same concurrency, as ratios
 	$(BIN)/python tests/load/bench_detector.py
@@ -113,22 +113,23 @@ descriptors: $(VENV)/.local ## write the descriptor set that the gateway of depl
 check-images: $(VENV)/.dev ## build each image's content in a clean folder, without an engine, and start it
 	SHOPPABLE_TEST_IMAGES=1 $(BIN)/python -m pytest tests/service/test_images.py
 
-deploy-tools: .build/bin .build/xds .build/hadolint ## fetch what checks the deployment; helm and kubeconform where Go is
+deploy-tools: .build/bin .build/xds .build/hadolint ## fetch what checks the deployment; helm, kubeconform and compose's library where Go is
 
 check-deploy: $(VENV)/.dev deploy-tools ## check the Dockerfile, compose file, chart, gateway, dashboard and alerts
 	$(BIN)/python -m pytest tests/unit/test_dockerfile.py tests/unit/test_compose.py tests/unit/test_helm.py tests/unit/test_observability.py
 
-# Go's checksum database vouches for both. They take minutes to compile, once; without them, their tests are skipped.
+# Go's checksum database vouches for all. They take minutes to compile, once; without them, their tests are skipped.
 .build/bin:
 	@mkdir -p .build
 	@if ! command -v go >/dev/null; then \
-		echo "Go is not installed: what needs helm and kubeconform is skipped"; \
-	elif echo "building helm and kubeconform (once) ..." && export CGO_ENABLED=0 GOBIN="$(CURDIR)/.build/bin.new" && \
+		echo "Go is not installed: what needs helm, kubeconform and compose's library is skipped"; \
+	elif echo "building helm, kubeconform and compose's library (once) ..." && export CGO_ENABLED=0 GOBIN="$(CURDIR)/.build/bin.new" && \
+		timeout 300 go build -C tools/compose_config -o "$$GOBIN/compose-config" . && \
 		timeout 900 go install helm.sh/helm/v3/cmd/helm@v3.18.4 && \
 		timeout 300 go install github.com/yannh/kubeconform/cmd/kubeconform@v0.6.7; then \
 		mv .build/bin.new .build/bin; \
 	else \
-		echo "helm and kubeconform could not be built: what needs them is skipped"; \
+		echo "these could not be built: what needs them is skipped"; \
 	fi
 
 # k6 is under the AGPL: like hadolint it is run, and is no part of anything that we ship or install. Without it, what
