@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults overload soak eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
+.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults fuzz load overload soak live profile eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -16,11 +16,11 @@ demo: $(VENV)/.local ## find the products of the sample film, on real services, 
 	$(BIN)/shoppable demo
 
 test: $(VENV)/.dev ## run all tests, the fast ones first
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit tests/fuzz
 	$(BIN)/python -m pytest tests/service tests/end_to_end tests/faults
 
 test-unit: $(VENV)/.dev ## run the unit tests: under a minute
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit tests/fuzz
 
 test-clients: $(VENV)/.dev ## run the clients of all languages, whose toolchains are here, against one real suite
 	$(BIN)/python tests/clients/run.py
@@ -48,8 +48,8 @@ check: lint types protos test ## all that CI runs
 bench: $(VENV)/.local ## the suite against a one-process program on the same models, as a ratio
 	$(BIN)/python tests/load/bench_suite.py
 
-bench-decoder: $(VENV)/.local ## the frame decoder against PyAV alone, as ratios; its memory on a film of an hour
-	$(BIN)/python tests/load/bench_decoder.py
+bench-decoder: $(VENV)/.local ## the frame decoder against PyAV alone, as ratios; what containment and long films cost (HARDWARE=cuda)
+	$(BIN)/python tests/load/bench_decoder.py $(if $(HARDWARE),--hardware $(HARDWARE))
 
 bench-detector: $(VENV)/.local ## the object detector against Triton driven directly, at the same concurrency, as ratios
 	$(BIN)/python tests/load/bench_detector.py
@@ -66,15 +66,40 @@ bench-import: $(VENV)/.local ## an import of a feed against its embedder alone, 
 eval-matching: $(VENV)/.local ## how right the matcher is and whether it knows, on the sample film and the groceries (GROCERY=DIR)
 	$(BIN)/python tools/eval_matching.py $(if $(GROCERY),--grocery $(GROCERY))
 
+# In parts, each with a suite of its own: together they take a quarter of an hour.
 faults: $(VENV)/.dev ## spoil the network and the processes of a suite, longer than in the tests, and write the reliability page
-	KILLS=50 FUZZ_CALLS=6000 $(BIN)/python -m pytest tests/faults --timeout 900 --findings .build/findings.json
-	$(BIN)/python tools/reliability_page.py .build/findings.json tests/faults/RELIABILITY.md
+	rm -rf .build/findings
+	$(FAULTS)/test_network.py --findings .build/findings/1.json
+	$(FAULTS)/test_processes.py tests/faults/test_floods.py --findings .build/findings/2.json
+	$(FAULTS)/test_clock.py tests/faults/test_overload.py --findings .build/findings/3.json
+	KILLS=50 IMPORT_KILLS=10 FUZZ_CALLS=6000 $(FAULTS)/test_fuzz.py tests/faults/test_catalog_history.py \
+		tests/faults/test_import_killed.py --findings .build/findings/4.json
+	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --faults .build/findings/*.json
+FAULTS := $(BIN)/python -m pytest --timeout 900 tests/faults
+RELIABILITY := tests/faults/RELIABILITY.md
 
-overload: $(VENV)/.local ## goodput and refusals at ten times the capacity
-	$(BIN)/python tests/load/overload.py
+fuzz: $(VENV)/.dev ## mutated bytes to every parser, requests to every method, films to the decoder; FUZZ=number of each
+	FUZZ_EXAMPLES=$(FUZZ) $(BIN)/python -m pytest tests/fuzz --timeout 0
+	FUZZ_CALLS=$(FUZZ) FUZZ_SEED=$$RANDOM $(BIN)/python -m pytest tests/faults/test_fuzz.py --timeout 0
+	$(BIN)/python tests/load/decoder_mutations.py --files $(FUZZ)
+FUZZ ?= 20000
 
-soak: $(VENV)/.local ## half an hour of ordinary work: memory, latency and errors must stay flat
-	$(BIN)/python tests/load/soak.py
+load: $(VENV)/.local .build/load/bin ## what each RPC gives and what stops it, by ghz and k6, into .build/load/report.md; five minutes (needs Go)
+	$(BIN)/python tests/load/sweep.py
+
+overload: $(VENV)/.local ## goodput and refusals of every service at ten times its capacity
+	$(BIN)/python tests/load/overload.py --json .build/overload.json
+	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --overload .build/overload.json
+
+soak: $(VENV)/.local ## half an hour of ordinary work: memory, descriptors, disk, latency and errors must stay flat
+	$(BIN)/python tests/load/soak.py --output .build/soak
+	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --soak .build/soak
+
+profile: $(VENV)/.local ## where the suite's CPU goes, by process and library (needs Linux's perf)
+	$(BIN)/python tests/load/profile_suite.py
+
+live: $(VENV)/.local ## a camera that films on and on: memory, lag and what is dropped (MINUTES=60)
+	$(BIN)/python tests/load/live.py $(if $(MINUTES),--minutes $(MINUTES))
 
 eval-detection: $(VENV)/.dev ## how right the detector is through the whole service, on labelled photos (COCO=DIR, CLOTHING=DIR)
 	$(BIN)/python tools/eval_detection.py $(if $(COCO),--coco $(COCO)) $(if $(CLOTHING),--clothing $(CLOTHING))
@@ -88,22 +113,37 @@ descriptors: $(VENV)/.local ## write the descriptor set that the gateway of depl
 check-images: $(VENV)/.dev ## build each image's content in a clean folder, without an engine, and start it
 	SHOPPABLE_TEST_IMAGES=1 $(BIN)/python -m pytest tests/service/test_images.py
 
-deploy-tools: .build/bin .build/xds .build/hadolint ## fetch what checks the deployment; helm and kubeconform where Go is
+deploy-tools: .build/bin .build/xds .build/hadolint ## fetch what checks the deployment; helm, kubeconform and compose's library where Go is
 
 check-deploy: $(VENV)/.dev deploy-tools ## check the Dockerfile, compose file, chart, gateway, dashboard and alerts
 	$(BIN)/python -m pytest tests/unit/test_dockerfile.py tests/unit/test_compose.py tests/unit/test_helm.py tests/unit/test_observability.py
 
-# Go's checksum database vouches for both. They take minutes to compile, once; without them, their tests are skipped.
+# Go's checksum database vouches for all. They take minutes to compile, once; without them, their tests are skipped.
 .build/bin:
 	@mkdir -p .build
 	@if ! command -v go >/dev/null; then \
-		echo "Go is not installed: what needs helm and kubeconform is skipped"; \
-	elif echo "building helm and kubeconform (once) ..." && export CGO_ENABLED=0 GOBIN="$(CURDIR)/.build/bin.new" && \
+		echo "Go is not installed: what needs helm, kubeconform and compose's library is skipped"; \
+	elif echo "building helm, kubeconform and compose's library (once) ..." && export CGO_ENABLED=0 GOBIN="$(CURDIR)/.build/bin.new" && \
+		timeout 300 go build -C tools/compose_config -o "$$GOBIN/compose-config" . && \
 		timeout 900 go install helm.sh/helm/v3/cmd/helm@v3.18.4 && \
 		timeout 300 go install github.com/yannh/kubeconform/cmd/kubeconform@v0.6.7; then \
 		mv .build/bin.new .build/bin; \
 	else \
-		echo "helm and kubeconform could not be built: what needs them is skipped"; \
+		echo "these could not be built: what needs them is skipped"; \
+	fi
+
+# k6 is under the AGPL: like hadolint it is run, and is no part of anything that we ship or install. Without it, what
+# every RPC gives is measured all the same, but not all of them together.
+.build/load/bin:
+	@mkdir -p .build/load
+	@if ! command -v go >/dev/null; then \
+		echo "Go is not installed: there are no load tools"; \
+	elif echo "building ghz and k6 (once) ..." && export CGO_ENABLED=0 GOBIN="$(CURDIR)/.build/load/bin.new" && \
+		timeout 600 go install github.com/bojand/ghz/cmd/ghz@v0.120.0; then \
+		timeout 900 go install go.k6.io/k6@v1.0.0 || echo "k6 could not be built"; \
+		mv .build/load/bin.new .build/load/bin; \
+	else \
+		echo "the load tools could not be built"; \
 	fi
 
 # Apart from the environment: it brings packages of the same names as others do.

@@ -4,6 +4,7 @@ The generated modules carry their descriptors, options and all, so no compiler i
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from google.protobuf.descriptor import FileDescriptor
@@ -12,11 +13,13 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from shoppable.v1 import orchestrator_pb2, product_catalog_pb2, product_matcher_pb2, server_info_pb2
 
 # What the gateway is to serve; decoder and detector are the orchestrator's business.
-PUBLIC = (orchestrator_pb2, product_catalog_pb2, product_matcher_pb2, server_info_pb2)
+PUBLIC = tuple(
+    module.DESCRIPTOR for module in (orchestrator_pb2, product_catalog_pb2, product_matcher_pb2, server_info_pb2)
+)
 
 
-def descriptor_set() -> FileDescriptorSet:
-    """Return the public services' files, each behind those that it imports."""
+def descriptor_set(wanted: Iterable[FileDescriptor] = PUBLIC) -> FileDescriptorSet:
+    """Return files, by default those of the public services, each behind those that it imports."""
     found: dict[str, FileDescriptor] = {}
 
     def add(file: FileDescriptor) -> None:
@@ -25,8 +28,8 @@ def descriptor_set() -> FileDescriptorSet:
                 add(imported)
             found[file.name] = file
 
-    for module in PUBLIC:
-        add(module.DESCRIPTOR)
+    for file in wanted:
+        add(file)
     files = FileDescriptorSet()
     for file in found.values():
         file.CopyToProto(files.file.add())

@@ -13,6 +13,7 @@ from typing import Self, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from faults.clock import FaultyClock
 from faults.proxy import FaultProxy
 from faults.toxics import Toxic
 from shoppable.client import CatalogClient, open_channel
@@ -44,7 +45,7 @@ class Finding:
 class Holdings:
     """What the processes hold."""
 
-    descriptors: dict[str, int]
+    descriptors: dict[str, int]  # but those of the memory that is shared with Triton, which is bounded in bytes
     shared_memory: Counter[str]  # segments of Triton's processes, by the owner that their names tell
     tensor_bytes: dict[str, int]  # that services share with Triton; a pool that grows up to its limit
 
@@ -76,6 +77,7 @@ class FaultySuite:
     roots: tuple[Path, ...]
 
     def __post_init__(self) -> None:
+        self.clock = FaultyClock(self.folder / "clock")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="faulty suite", daemon=True)
         self._proxies = {name: FaultProxy(name) for name in HOPS}
@@ -116,6 +118,7 @@ class FaultySuite:
         return self._suite.log_folder
 
     def __enter__(self) -> Self:
+        self.clock.__enter__()
         self._thread.start()
         self._do(self._enter(), _START_LIMIT_S)
         return self
@@ -125,6 +128,7 @@ class FaultySuite:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        self.clock.__exit__()
 
     async def _enter(self) -> None:
         for proxy in self._proxies.values():
@@ -169,7 +173,7 @@ class FaultySuite:
     def holdings(self) -> Holdings:
         """Look at what the processes hold now."""
         return Holdings(
-            {name: sum(1 for _ in Path(f"/proc/{self.pid(name)}/fd").iterdir()) for name in SERVICES},
+            {name: _descriptors(self.pid(name)) for name in SERVICES},
             Counter(
                 "-".join(entry.name.split("-")[:2])
                 for entry in Path("/dev/shm").glob("*shoppable*")
@@ -213,6 +217,15 @@ class FaultySuite:
 
 async def _call(function: Callable[..., T], *arguments: object) -> T:
     return function(*arguments)
+
+
+def _descriptors(pid: int) -> int:
+    """Return how many files and sockets a process has open."""
+    count = 0
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it was closed
+            count += _TENSORS not in str(entry.readlink())
+    return count
 
 
 def _shared_bytes(pid: int) -> int:

@@ -17,6 +17,7 @@ from faults.harness import FaultySuite, Finding
 from shoppable.local.suite import SERVICES
 
 CONNECTIONS = 300
+BOMB_BYTES = 64 * 2**20  # twice what a message may have
 _BURN_S = 60
 
 
@@ -77,6 +78,34 @@ async def test_headers_beyond_the_limit_are_refused_and_the_connection_goes_on(
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         await stub.Check(request, timeout=10)
     fault.fault, fault.caller_sees = f"headers of 100,000 bytes to the {service}", "RESOURCE_EXHAUSTED"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_messages_that_grow_when_they_are_unpacked_cost_no_memory(
+    faulty: FaultySuite, fault: Finding, service: str
+):
+    pid, bomb = faulty.pid(service), bytes(BOMB_BYTES)
+    async with grpc.aio.insecure_channel(
+        faulty.endpoint(service), options=[("grpc.max_send_message_length", 2 * BOMB_BYTES)]
+    ) as channel:
+        method = channel.unary_unary("/shoppable.v1.ServerInfoService/GetServerInfo")
+        before = resident(pid)
+        for packing in (grpc.Compression.Gzip, grpc.Compression.Deflate, grpc.Compression.NoCompression):
+            for _ in range(3):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await method(bomb, compression=packing, timeout=30)
+                assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert resident(pid) < before + BOMB_BYTES
+        await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+    assert faulty.pid(service) == pid
+    fault.fault = f"messages of {BOMB_BYTES // 2**20} MB to the {service}, packed into {BOMB_BYTES // 2**20} KB or not"
+    fault.caller_sees = "RESOURCE_EXHAUSTED"
+
+
+def resident(pid: int) -> int:
+    """Return what a process holds in memory at most so far, bytes."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 async def test_cores_that_others_take_cost_time_and_nothing_else(

@@ -21,7 +21,7 @@ from shoppable.client import CatalogClient, open_channel
 from shoppable.local.suite import LocalSuite, SuiteOptions
 from shoppable.matcher.adapters.triton import TritonEmbedder
 from shoppable.matcher.settings import MatcherSettings
-from shoppable.runtime import inference
+from shoppable.runtime import inference, triton_connection
 
 SIDE = 480  # of a shop's picture, in pixels
 
@@ -43,10 +43,10 @@ def write_feed(folder: Path, images: int, seed: int) -> Path:
 
 async def embed_alone(triton_endpoint: str, images: int) -> float:
     """Return the embedder's pictures a second."""
-    in_flight = MatcherSettings.model_fields["embeds_in_flight"].default
-    async with inference.connect(triton_endpoint) as triton:
+    settings = MatcherSettings(triton_endpoint=triton_endpoint)
+    async with triton_connection.connect(settings) as triton:
         model = inference.Model(triton, "embedder", input_name="images", output_name="embeddings", timeout_s=60)
-        embedder = TritonEmbedder(model, in_flight=in_flight)
+        embedder = TritonEmbedder(model, in_flight=settings.embeds_in_flight)
         picture = np.random.default_rng(0).integers(0, 256, (embedder.side, embedder.side, 3), dtype=np.uint8)
         started = time.monotonic()
         await asyncio.gather(*(embedder.embed([picture]) for _ in range(images)))

@@ -1,8 +1,8 @@
 """Hours of ordinary work, watched: `make soak`, or `python tests/load/soak.py --minutes 30`.
 
 Films, clips, searches and imports are asked for in an open loop at a share of the measured capacity. Memory,
-descriptors and latency are kept; afterwards the last third is held against the first. Ends with 1 if a call failed, or
-memory or latency grew by more than they may. Writes a picture and a JSON file.
+descriptors, disk and latency are kept; afterwards the last third is held against the first. Ends with 1 if a call
+failed, or one of them grew by more than it may. Writes a picture, and a JSON file for `tools/reliability_page.py`.
 """
 
 import argparse
@@ -13,22 +13,24 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+import plots
+from machine import machine
+from plots import Panel, Points
 from rich.console import Console
-from traffic import Held, Outcome, Traffic, holdings, loaded_suite
+from traffic import Held, Outcome, Traffic, disk_mb, holdings, loaded_suite
 
 from shoppable.local.suite import LocalSuite
 
 MIX = {"film": 1, "clip": 6, "search": 20, "import": 3}
 MEMORY_GROWTH = 1.1  # of the last third over the first; the start is not counted
 LATENCY_GROWTH = 1.5
+DISK_GROWTH = 1.5
 _SAMPLE_S = 5.0
 _WARM_UP = 0.1
-_COLOURS = ((70, 120, 190), (225, 120, 100), (90, 160, 90), (150, 110, 180), (160, 140, 60))
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,22 @@ class Sample:
 
     at_s: float
     held: dict[str, Held]
+    disk_mb: float  # of the catalogues
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The last third of the run against the first."""
+    """The last third of the run against the first, medians."""
 
     calls: dict[str, int]
     codes: dict[str, int]
+    memory_mb: dict[str, float]  # in the last third
     memory_growth: dict[str, float]
     descriptor_growth: dict[str, int]
+    disk_mb: float
+    disk_growth: float
+    latency_s: dict[str, float]  # in the last third
+    latency_p99_s: dict[str, float]  # of the whole run
     latency_growth: dict[str, float]
 
     @property
@@ -55,6 +63,8 @@ class Verdict:
         found = [f"{count} calls ended with {code}" for code, count in self.codes.items() if code != "OK"]
         found += [f"{name} grew to {ratio:.2f}" for name, ratio in self.memory_growth.items() if ratio > MEMORY_GROWTH]
         found += [f"{name} holds {more} descriptors more" for name, more in self.descriptor_growth.items() if more > 8]
+        if self.disk_growth > DISK_GROWTH:
+            found.append(f"the catalogues' disk grew to {self.disk_growth:.2f}")
         found += [
             f"a {kind} takes {ratio:.2f}" for kind, ratio in self.latency_growth.items() if ratio > LATENCY_GROWTH
         ]
@@ -76,14 +86,16 @@ async def mixes_per_s(traffic: Traffic, seconds: float) -> float:
     return done / (clock() - started)
 
 
-async def run(suite: LocalSuite, traffic: Traffic, per_s: float, seconds: float) -> tuple[list[Outcome], list[Sample]]:
+async def run(
+    suite: LocalSuite, traffic: Traffic, catalogues: Path, per_s: float, seconds: float
+) -> tuple[list[Outcome], list[Sample]]:
     """Ask at this rate for so long, and look at the processes meanwhile."""
     chance, started = random.Random(1), time.monotonic()
     samples: list[Sample] = []
 
     async def watch() -> None:
         while True:
-            samples.append(Sample(time.monotonic() - started, holdings(suite)))
+            samples.append(Sample(time.monotonic() - started, holdings(suite), disk_mb(catalogues)))
             await asyncio.sleep(_SAMPLE_S)
 
     watching = asyncio.create_task(watch())
@@ -94,8 +106,8 @@ async def run(suite: LocalSuite, traffic: Traffic, per_s: float, seconds: float)
         task = asyncio.create_task(traffic.call(_draw(chance)))
         calls.add(task)
         task.add_done_callback(lambda done: (calls.discard(done), outcomes.append(done.result())))
+    watching.cancel()  # what is held while the last calls end tells nothing of growth
     await asyncio.gather(*calls)
-    watching.cancel()
     return outcomes, samples
 
 
@@ -110,77 +122,77 @@ def judge(outcomes: Sequence[Outcome], samples: Sequence[Sample]) -> Verdict:
     early, late = kept[:third], kept[-third:]
     names = kept[-1].held
     ordered = sorted(outcomes, key=lambda one: one.started)
+    first, last = ordered[: len(ordered) // 3], ordered[-len(ordered) // 3 :]
 
     def memory(some: Sequence[Sample], name: str) -> float:
         return statistics.median(sample.held[name].rss_mb for sample in some)
 
-    def latency(some: Sequence[Outcome], kind: str) -> float:
-        return statistics.median([one.took_s for one in some if one.kind == kind] or [0.0])
+    def descriptors(some: Sequence[Sample], name: str) -> float:
+        return statistics.median(sample.held[name].descriptors for sample in some)
 
-    first, last = ordered[: len(ordered) // 3], ordered[-len(ordered) // 3 :]
+    def disk(some: Sequence[Sample]) -> float:
+        return statistics.median(sample.disk_mb for sample in some)
+
+    def latencies(some: Sequence[Outcome], kind: str) -> list[float]:
+        return sorted(one.took_s for one in some if one.kind == kind) or [0.0]
+
+    def growth(kind: str) -> float:
+        return statistics.median(latencies(last, kind)) / (statistics.median(latencies(first, kind)) or 1.0)
+
     return Verdict(
         calls=dict(Counter(one.kind for one in outcomes)),
         codes=dict(Counter(one.code.name for one in outcomes)),
+        memory_mb={name: memory(late, name) for name in names},
         memory_growth={name: memory(late, name) / memory(early, name) for name in names},
-        descriptor_growth={
-            name: round(
-                statistics.median(one.held[name].descriptors for one in late)
-                - statistics.median(one.held[name].descriptors for one in early)
-            )
-            for name in names
-        },
-        latency_growth={kind: latency(last, kind) / (latency(first, kind) or 1.0) for kind in MIX},
+        descriptor_growth={name: round(descriptors(late, name) - descriptors(early, name)) for name in names},
+        disk_mb=disk(late),
+        disk_growth=disk(late) / disk(early),
+        latency_s={kind: statistics.median(latencies(last, kind)) for kind in MIX},
+        latency_p99_s={kind: _p99(latencies(outcomes, kind)) for kind in MIX},
+        latency_growth={kind: growth(kind) for kind in MIX},
     )
 
 
+def _p99(ordered: Sequence[float]) -> float:
+    return ordered[int(0.99 * (len(ordered) - 1))]
+
+
 def draw(outcomes: Sequence[Outcome], samples: Sequence[Sample], path: Path) -> None:
-    """Write a picture: memory of each process above, seconds of each call below, both over the run."""
-    width, height, pad = 1200, 320, 60
-    sheet = Image.new("RGB", (width + 2 * pad, 2 * (height + pad) + pad), "white")
-    pen = ImageDraw.Draw(sheet)
-    start, length = min(one.started for one in outcomes), samples[-1].at_s or 1.0
-    highest = max(held.rss_mb for sample in samples for held in sample.held.values())
-    longest = max(one.took_s for one in outcomes)
-    for top, title in (
-        (pad, f"resident memory, 0..{highest:.0f} MB"),
-        (2 * pad + height, f"calls, 0..{longest:.1f} s"),
-    ):
-        pen.rectangle((pad, top, pad + width, top + height), outline=(120, 120, 130))
-        pen.text((pad, top - 30), f"{title}, over {length / 60:.0f} minutes", fill=(30, 30, 40))
-    for index, name in enumerate(samples[0].held):
-        colour = _COLOURS[index % len(_COLOURS)]
-        line = [
-            (pad + width * sample.at_s / length, pad + height * (1 - sample.held[name].rss_mb / highest))
-            for sample in samples
-            if name in sample.held
-        ]
-        pen.line(line, fill=colour, width=2)
-        pen.text((pad + 120 * index + 320, pad - 30), name, fill=colour)
-    bottom = 2 * (pad + height)
-    for index, kind in enumerate(MIX):
-        colour = _COLOURS[index % len(_COLOURS)]
-        pen.text((pad + 120 * index + 320, 2 * pad + height - 30), kind, fill=colour)
-        for one in outcomes:
-            if one.kind == kind:
-                x, y = pad + width * (one.started - start) / length, bottom - height * one.took_s / longest
-                pen.ellipse((x - 1, y - 1, x + 1, y + 1), fill=colour)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    """Write a picture of what the processes held and how long the calls took."""
+    names = list(samples[0].held)
+    start = min(one.started for one in outcomes)
+
+    def of_processes(value: Callable[[Held], float]) -> dict[str, Points]:
+        return {name: [(sample.at_s, value(sample.held[name])) for sample in samples] for name in names}
+
+    took = {kind: [(one.started - start, one.took_s) for one in outcomes if one.kind == kind] for kind in MIX}
+    panels = [
+        Panel("resident memory, MB", of_processes(lambda held: held.rss_mb)),
+        Panel("descriptors", of_processes(lambda held: held.descriptors)),
+        Panel("catalogues on the disk, MB", {"matcher": [(sample.at_s, sample.disk_mb) for sample in samples]}),
+        Panel("seconds of a film", {"film": took["film"]}, joined=False),
+        Panel("seconds of a call", {kind: points for kind, points in took.items() if kind != "film"}, joined=False),
+    ]
+    plots.draw(panels, samples[-1].at_s or 1.0, path)
 
 
 async def soak(minutes: float, share: float, folder: Path) -> Verdict:
     """Run it all and keep what was seen."""
     console = Console(stderr=True)
-    async with loaded_suite() as (suite, traffic):
+    async with loaded_suite() as (suite, traffic, catalogues):
         await mixes_per_s(traffic, 5)
         most = await mixes_per_s(traffic, 30)
         console.print(f"capacity: {most:.1f} calls of the mix a second; {minutes:g} minutes at {share:.0%} of it")
-        outcomes, samples = await run(suite, traffic, most * share, minutes * 60)
+        outcomes, samples = await run(suite, traffic, catalogues, most * share, minutes * 60)
     verdict = judge(outcomes, samples)
     folder.mkdir(parents=True, exist_ok=True)
     draw(outcomes, samples, folder / "soak.png")
     (folder / "soak.json").write_text(
-        json.dumps({"capacity_per_s": most, "minutes": minutes, "share": share, **asdict(verdict)}, indent=1) + "\n"
+        json.dumps(
+            {"machine": machine(), "capacity_per_s": most, "minutes": minutes, "share": share, **asdict(verdict)},
+            indent=1,
+        )
+        + "\n"
     )
     return verdict
 

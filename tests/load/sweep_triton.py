@@ -74,6 +74,7 @@ class Plan:
     rounds: int
     turns: int
     portion: int
+    limit_s: float
 
 
 @dataclass(frozen=True)
@@ -190,28 +191,35 @@ def markdown(rows: Sequence[dict[str, object]]) -> str:
 
 
 async def sweep(setups: Sequence[Setup], arguments: Plan) -> dict[Setup, Seen]:
-    """Visit all, round by round."""
-    results = {setup: Seen() for setup in setups}
+    """Visit all, round by round; once the time is over no further visit is begun. Those never visited are left out."""
+    ends = time.monotonic() + arguments.limit_s
+    results: dict[Setup, Seen] = {}
     async with running(None, max(arguments.levels)) as shipped:
         for number in range(arguments.rounds):
             for index, setup in enumerate(setups if number % 2 == 0 else reversed(setups)):
+                if time.monotonic() > ends:
+                    print(f"stopped after {arguments.limit_s:g} s in round {number + 1} of {arguments.rounds}")
+                    return results
                 print(f"round {number + 1} of {arguments.rounds}, {index + 1} of {len(setups)}: {setup}", flush=True)
-                await visit(setup, results[setup], shipped, arguments)
+                await visit(setup, results.setdefault(setup, Seen()), shipped, arguments)
     return results
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--instances", type=int, nargs="+", default=[1, 2, 4], help="(default: 1 2 4)")
+    parser.add_argument("--instances", type=int, nargs="+", default=[1, 2], help="(default: 1 2)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="(default: 1 2)")
     parser.add_argument(
         "--delays-us", type=int, nargs="+", default=[-1, 0, 2000], help="-1: no batching (default: -1 0 2000)"
     )
-    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 8], help="(default: 1 4 8)")
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8], help="(default: 1 8)")
     parser.add_argument("--rounds", type=int, default=2, help="visits to each (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=3, help="of the two servers in a visit (default: %(default)s)")
     parser.add_argument("--portion", type=int, default=8, help="pictures in a turn, at least (default: %(default)s)")
+    parser.add_argument(
+        "--limit-s", type=float, default=240, help="seconds after which no visit is begun (default: %(default)s)"
+    )
     parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()
     setups = [
@@ -219,7 +227,7 @@ def main() -> None:
         for delay, instances, threads in itertools.product(arguments.delays_us, arguments.instances, arguments.threads)
     ]
     levels = sorted(arguments.concurrency)
-    plan = Plan(levels, arguments.rounds, arguments.turns, arguments.portion)
+    plan = Plan(levels, arguments.rounds, arguments.turns, arguments.portion, arguments.limit_s)
     rows = rows_of(asyncio.run(sweep(setups, plan)), levels)
     chosen = choose(rows, levels)
     console = Console()

@@ -1,8 +1,9 @@
 """What callers of a suite do, as calls that a load run can repeat, and what the suite's processes take."""
 
+import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ class Traffic:
 
     def __init__(self, orchestrator: grpc.aio.Channel, matcher: grpc.aio.Channel) -> None:
         """Take the channels."""
-        self._orchestrator = OrchestratorClient(orchestrator)
+        self.orchestrator = OrchestratorClient(orchestrator)
         self._matcher = MatcherClient(matcher)
         self._catalogs = CatalogClient(matcher)
         self._picture = min(SAMPLES.rglob("*.jpg")).read_bytes()
@@ -63,11 +64,11 @@ class Traffic:
         await self._annotate(common_pb2.VideoSource(uri=FILM.as_uri()), seconds=1)
 
     async def _film(self) -> None:
-        async for _ in self._orchestrator.stream_annotate(FILM, _options(14), timeout_s=120):
+        async for _ in self.orchestrator.stream_annotate(FILM, _options(14), timeout_s=120):
             pass
 
     async def _annotate(self, source: common_pb2.VideoSource, *, seconds: int) -> None:
-        await self._orchestrator.annotate(source, _options(seconds), timeout_s=120)
+        await self.orchestrator.annotate(source, _options(seconds), timeout_s=120)
 
     async def _search(self) -> None:
         request = product_matcher_pb2.MatchProductsRequest(catalog=CATALOG)
@@ -101,21 +102,21 @@ class Held:
 
     rss_mb: float
     descriptors: int
-    cpu_s: float
 
 
-def held(pid: int) -> Held:
-    """Read what a process takes, its children not counted."""
-    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    ticks = int(fields[11]) + int(fields[12])
-    descriptors = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-    return Held(resident * _PAGE_KB / 1024, descriptors, ticks / os.sysconf("SC_CLK_TCK"))
+def held(pids: Collection[int]) -> Held:
+    """Read what processes take together; memory that they share is counted for each."""
+    resident = descriptors = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has ended
+            resident += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            descriptors += sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    return Held(resident * _PAGE_KB / 1024, descriptors)
 
 
 @asynccontextmanager
-async def loaded_suite() -> AsyncIterator[tuple[LocalSuite, Traffic]]:
-    """A suite with the sample catalogue in it, and traffic for it."""
+async def loaded_suite() -> AsyncIterator[tuple[LocalSuite, Traffic, Path]]:
+    """A suite with the sample catalogue in it, traffic for it, and the folder of its catalogues."""
     with TemporaryDirectory(prefix="shoppable-load-") as scratch:
         folder = Path(scratch)
         options = SuiteOptions(data_folder=folder / "data", log_folder=folder / "logs", file_roots=(SAMPLES,))
@@ -125,10 +126,28 @@ async def loaded_suite() -> AsyncIterator[tuple[LocalSuite, Traffic]]:
             open_channel(suite.endpoints.matcher) as matcher,
         ):
             await import_feed(CatalogClient(matcher), SAMPLES / "catalog.jsonl", catalog="sample")
-            yield suite, Traffic(orchestrator, matcher)
+            yield suite, Traffic(orchestrator, matcher), options.data_folder
 
 
 def holdings(suite: LocalSuite) -> dict[str, Held]:
-    """Read what each process of the suite takes now."""
+    """Read what each process of the suite takes now, with those that it started."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            children.setdefault(parent, []).append(int(entry.name))
+
+    def family(pid: int) -> list[int]:
+        return [pid, *(one for child in children.get(pid, ()) for one in family(child))]
+
     pids = {name: suite.pids[name] for name in (*SERVICES, "inference")}
-    return {name: held(pid) for name, pid in pids.items() if pid}
+    return {name: held(family(pid)) for name, pid in pids.items() if pid}
+
+
+def disk_mb(folder: Path) -> float:
+    """Read what a folder takes on the disk now."""
+    blocks = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # it is gone
+            blocks += path.stat().st_blocks
+    return blocks * 512 / 2**20

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from shoppable.v1 import product_catalog_pb2 as pb
+from shoppable.v1 import product_matcher_pb2 as matcher_pb
 from support.catalogs import (
     CATALOG,
     MatcherClient,
@@ -67,6 +68,35 @@ async def test_copied_pictures_are_found_and_no_others(client: MatcherClient, sa
     assert await pairs(client, differing_in="brand") == {}
     televisions = pb.ProductFilter(categories=[by_id["tv-dusk-50"].product.category])
     assert set(await pairs(client, filter=televisions)) == {("fake-tv", "tv-dusk-50")}
+
+
+async def test_a_match_can_leave_out_copied_pictures_for_the_seller_one_prefers(
+    client: MatcherClient, samples: Path
+) -> None:
+    upserts = sample_upserts(samples)
+    for upsert in upserts:
+        upsert.product.attributes["seller"] = "maker"
+    mug = next(upsert for upsert in upserts if upsert.product_id == "mug-teal")
+    await client.upsert([*upserts, copied(mug, "fake-mug", "nobody", quality=60, scale=0.7)])
+    picture = mug.product.images[0].image
+    everything = (await client.match(picture, max_products=5)).results[0].products
+    assert {"mug-teal", "fake-mug"} <= {one.product.name.rpartition("/")[2] for one in everything}
+    for preferred in ("maker", "nobody"):
+        collapse = matcher_pb.MatchCollapse(key="seller", preferred=[preferred])
+        first, *others = (await client.match(picture, max_products=5, collapse=collapse)).results[0].products
+        stays, goes = ("mug-teal", "fake-mug") if preferred == "maker" else ("fake-mug", "mug-teal")
+        assert first.product.name == f"{CATALOG}/products/{stays}"
+        assert [one.product.name for one in first.collapsed] == [f"{CATALOG}/products/{goes}"]
+        assert first.confidence > everything[0].confidence, "the copy no longer takes from it"
+        assert not any(one.collapsed for one in others)
+
+
+async def test_a_collapse_that_cannot_be_is_told_whole(client: MatcherClient, samples: Path) -> None:
+    await client.upsert(sample_upserts(samples)[:1])
+    collapse = matcher_pb.MatchCollapse(key="nonsense", preferred=["a", "a"], min_similarity=0.1)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.match(sample_upserts(samples)[0].product.images[0].image, collapse=collapse)
+    assert violations_of(caught.value) == ["collapse.preferred", "collapse.min_similarity", "collapse.key"]
 
 
 async def test_what_is_wrong_with_the_request_is_told_at_once(client: MatcherClient) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from shoppable.matcher.adapters import qdrant_calls
 from shoppable.matcher.adapters.qdrant_edge import open_edge_index
 from shoppable.matcher.adapters.qdrant_server import QdrantServerIndex
 from shoppable.matcher.filters import ProductFilter
+from shoppable.matcher.names import new_generation
 from shoppable.matcher.ports import CatalogGoneError, Counts, Space, VectorIndex
+from shoppable.matcher.texts import folded
 from support.catalog_points import LATER, SIZE, change_of, euros, record_of, store, unit, vector_of
 
 REAL = "SHOPPABLE_TEST_QDRANT"
@@ -96,6 +99,8 @@ async def test_what_works_on_a_missing_catalogue_says_so(index: VectorIndex) -> 
         index.some_vectors("shop", 1),
         index.images_after("shop", "", 1),
         index.search("shop", Space.EMBEDDING, [vector_of(1)], where=(), limit=1),
+        index.search_text("shop", "mug", where=(), limit=1),
+        index.stored_products("shop", ["a"]),
     ):
         with pytest.raises(CatalogGoneError) as caught:
             await work
@@ -276,6 +281,38 @@ async def test_filters_compose(shop: VectorIndex) -> None:
     }
 
 
+async def test_words_are_ranked_by_how_rare_they_are_and_how_much_of_the_text_they_are(shop: VectorIndex) -> None:
+    await store(
+        shop,
+        change_of("both", title="Teal mug", images=("1", "2", "3")),
+        change_of("long", title="Mug", description="Stoneware, for coffee, tea, soup and all else that is hot. " * 5),
+        change_of("brand", title="Cup", brand="Mug & Söhne", category="c"),
+        change_of("none", title="Plate", description="mugs are others"),
+    )
+    hits = await shop.search_text("shop", "teal mug", where=(), limit=10)
+    assert [hit.product_id for hit in hits][0::3] == ["both"]
+    assert {hit.product_id for hit in hits} == {"both", "brand", "long"}
+    assert len(hits) == 3, "one for each product, however many images it has"
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert hits[-1].score > 0
+    assert len(await shop.search_text("shop", "teal mug", where=(), limit=2)) == 2
+    of_c = ProductFilter(categories=("c",)).conditions()
+    assert [hit.product_id for hit in await shop.search_text("shop", "mug", where=of_c, limit=1)] == ["brand"]
+    assert await shop.search_text("shop", "sofa", where=(), limit=10) == []
+
+
+async def test_words_follow_what_a_product_says(shop: VectorIndex) -> None:
+    assert await shop.search_text("shop", "cafe", where=(), limit=10) == []
+    await store(shop, change_of("a", title="CAFÉ table", images=("1", "2")))
+    assert [hit.product_id for hit in await shop.search_text("shop", folded("Café"), where=(), limit=10)] == ["a"]
+    await store(shop, change_of("a", title="Desk", images=("2", "1"), vectors=False))
+    assert await shop.search_text("shop", "cafe", where=(), limit=10) == []
+    assert [hit.product_id for hit in await shop.search_text("shop", "desk", where=(), limit=10)] == ["a"]
+    record = await shop.advance("shop", attribute_keys=set(), updated=LATER)
+    await shop.delete_product("shop", "a", revision=record.revision)
+    assert await shop.search_text("shop", "desk", where=(), limit=10) == []
+
+
 async def test_search_of_an_empty_catalogue_finds_nothing(shop: VectorIndex) -> None:
     assert await shop.search("shop", Space.EMBEDDING, [vector_of(1)], where=(), limit=5) == [[]]
 
@@ -303,3 +340,69 @@ async def test_concurrent_revisions_are_all_different(shop: VectorIndex) -> None
     got = await shop.get_catalog("shop")
     assert got is not None
     assert got.attribute_keys == ("k0", "k1", "k2", "k3", "k4")
+
+
+async def test_a_staged_catalogue_is_seen_by_nobody_until_it_takes_the_place(shop: VectorIndex) -> None:
+    before = await store(shop, change_of("old", attributes={"size": "m"}))
+    staged = replace(record_of(size=SIZE + 1), generation=new_generation(), revision=9, attribute_keys=("color",))
+    await shop.stage(staged)
+    await shop.index_attributes(staged.store, {"weight"})
+    change = change_of("new", embeddings={"1": vector_of(1, size=SIZE + 1)}, attributes={"color": "red"})
+    await shop.write(staged.store, [change], revision=9)
+    assert await shop.list_catalogs() == [before]
+    assert await shop.product_ids(before.store) == ["old"]
+    assert not await shop.promote(staged, expected=before.revision - 1)
+    assert not await shop.promote(staged, expected=None)
+    assert await shop.get_catalog("shop") == before
+    assert await shop.promote(staged, expected=before.revision)
+    assert await shop.get_catalog("shop") == staged
+    assert await shop.list_catalogs() == [staged]
+    assert await shop.product_ids(staged.store) == ["new"]
+    assert await shop.product_ids(before.store) == ["old"], "for those who still read it"
+    red = ProductFilter(attributes=(("color", ("red",)),)).conditions()
+    (hits,) = await shop.search(staged.store, Space.EMBEDDING, [vector_of(1, size=SIZE + 1)], where=red, limit=3)
+    assert [hit.product_id for hit in hits] == ["new"]
+    await shop.discard(before.store)
+    await shop.discard(before.store)
+    with pytest.raises(CatalogGoneError):
+        await shop.product_ids(before.store)
+    after = await shop.advance("shop", attribute_keys={"size"}, updated=LATER)
+    assert (after.revision, after.store) == (10, staged.store)
+    await shop.write(after.store, [change_of("more", embeddings={"1": vector_of(2, size=SIZE + 1)})], revision=10)
+    assert await shop.product_ids(staged.store) == ["more", "new"]
+    assert await shop.delete_catalog("shop")
+    assert await shop.create_catalog(record_of())
+    assert await shop.product_ids("shop") == []
+
+
+async def test_a_staged_catalogue_of_a_new_name_appears_whole_or_leaves_nothing(index: VectorIndex) -> None:
+    for keep in (False, True):
+        staged = replace(record_of(), generation=new_generation())
+        await index.stage(staged)
+        await index.write(staged.store, [change_of("a", images=("1", "2"))], revision=1)
+        assert await index.get_catalog("shop") is None
+        assert await index.list_catalogs() == []
+        if keep:
+            assert await index.promote(staged, expected=None)
+            assert await index.count(staged.store) == Counts(products=1, images=2)
+        else:
+            await index.discard(staged.store)
+    assert not await index.create_catalog(record_of())
+    assert await index.get_catalog("shop") == staged
+
+
+async def test_all_that_is_stored_of_products_comes_back_whole(shop: VectorIndex) -> None:
+    changes = [change_of(f"p{number}", images=("b", "a", "c"), brand="x") for number in (2, 0, 1)]
+    await store(shop, *changes)
+    found = await shop.stored_products("shop", ["p0", "p2", "missing"])
+    assert [change.product.product_id for change in found] == ["p0", "p2"]
+    for change in found:
+        written = next(one for one in changes if one.product.product_id == change.product.product_id)
+        assert change.content_hash == written.content_hash
+        assert [point.image for point in change.points] == [point.image for point in written.points]
+        assert [point.ordinal for point in change.points] == [0, 1, 2]
+        for point, original in zip(change.points, written.points, strict=True):
+            assert point.vectors
+            assert original.vectors
+            assert point.vectors.embedding == pytest.approx(original.vectors.embedding, abs=1e-6)
+            assert point.vectors.colour == pytest.approx(original.vectors.colour, abs=1e-6)

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from qdrant_client import models
 
 from shoppable.matcher.adapters import qdrant_calls
+from shoppable.matcher.adapters.qdrant_collections import CollectionOptions
 from shoppable.matcher.adapters.qdrant_server import QdrantServerIndex
 from shoppable.matcher.filters import ProductFilter
 from shoppable.matcher.ports import CatalogGoneError, Space
@@ -38,6 +39,8 @@ Work = Callable[[QdrantServerIndex], Awaitable[object]]
 WANTED = ProductFilter(("c",), ("b",), "EUR", 1.0, None, (1, 2), (("color", ("red",)),)).conditions()
 CHANGES = [change_of("a", images=("1", "2"), price=euros(1)), change_of("b", vectors=False, stale=("3",))]
 
+FULL = CollectionOptions(3, 2, on_disk=True, quantization="binary", hnsw_m=32, hnsw_ef_construct=200, hnsw_ef=64)
+
 WORK: dict[str, Work] = {
     "check": lambda index: index.check(),
     "get_catalog": lambda index: index.get_catalog("shop"),
@@ -52,17 +55,23 @@ WORK: dict[str, Work] = {
     "get_products": lambda index: index.get_products("shop", ["a"], WANTED),
     "images_after": lambda index: index.images_after("shop", "", 5, WANTED),
     "product_ids": lambda index: index.product_ids("shop"),
+    "search_text": lambda index: index.search_text("shop", "mug", where=WANTED, limit=3),
+    "stored_products": lambda index: index.stored_products("shop", ["a"]),
+    "stage": lambda index: index.stage(record_of()),
+    "promote": lambda index: index.promote(record_of(), expected=3),
+    "discard": lambda index: index.discard("shop.1"),
+    "index_attributes": lambda index: index.index_attributes("shop", {"color"}),
     # Reached in real life only after the registry has answered.
     "insert_record": lambda index: index._put_record(record_of(), expected=None),
     "replace_record": lambda index: index._put_record(record_of(), expected=3),
-    "create_collection": lambda index: index._calls.create("x", {"a": 3}, shards=1, replicas=1),
+    "create_collection": lambda index: index._calls.create("x", FULL.of_collection({"a": 3})),
     "create_index": lambda index: index._calls.index("x", "brand", models.PayloadSchemaType.KEYWORD),
     "search": lambda index: index.search("shop", Space.COLOUR, [vector_of(1)], where=WANTED, limit=3),
 }
 
 
 @contextlib.asynccontextmanager
-async def answering(code: Code, text: str = "no") -> AsyncIterator[str]:
+async def answering(code: Code, text: str = "no", *, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
     """A server that answers every call with an error; its address."""
 
     class Everything(grpc.GenericRpcHandler):
@@ -75,7 +84,7 @@ async def answering(code: Code, text: str = "no") -> AsyncIterator[str]:
 
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((Everything(),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(address)
     await server.start()
     try:
         yield f"127.0.0.1:{port}"
@@ -86,7 +95,7 @@ async def answering(code: Code, text: str = "no") -> AsyncIterator[str]:
 @contextlib.asynccontextmanager
 async def index_at(endpoint: str, *, timeout_s: float = 5) -> AsyncIterator[QdrantServerIndex]:
     async with qdrant_calls.connect(endpoint, api_key=None, tls=False, timeout_s=timeout_s) as client:
-        yield QdrantServerIndex(client, prefix="test", timeout_s=timeout_s)
+        yield QdrantServerIndex(client, prefix="test", timeout_s=timeout_s, options=FULL)
 
 
 @pytest.fixture
@@ -108,7 +117,8 @@ def frozen() -> Iterator[str]:
         (Code.PERMISSION_DENIED, "read only", UnavailableError, "INDEX_REFUSED"),
         (Code.INTERNAL, "No space left on device", FailedPreconditionError, "STORAGE_FULL"),
         (Code.INTERNAL, "secret path /srv", InternalError, "INDEX_FAILED"),
-        (Code.INVALID_ARGUMENT, "vector size", InternalError, "INDEX_FAILED"),
+        (Code.INVALID_ARGUMENT, "vector size", FailedPreconditionError, "INDEX_SCHEMA"),
+        (Code.UNIMPLEMENTED, "no such method", FailedPreconditionError, "INDEX_SCHEMA"),
     ],
 )
 async def test_every_operation_tells_what_the_server_said(
@@ -133,6 +143,7 @@ async def test_a_collection_that_is_missing_is_a_catalogue_that_is_gone() -> Non
             "images_after",
             "product_ids",
             "search",
+            "search_text",
         ):
             with pytest.raises(CatalogGoneError):
                 await WORK[name](index)
@@ -147,6 +158,23 @@ async def test_a_server_that_is_away_is_unavailable_at_once() -> None:
         with pytest.raises(UnavailableError):
             await index.check()
         assert time.monotonic() - started < 3
+
+
+async def test_a_server_that_comes_back_is_met_without_a_restart() -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{one.getsockname()[1]}"
+    async with index_at(endpoint) as index:
+        with pytest.raises(UnavailableError):
+            await index.count("shop")
+        async with answering(Code.RESOURCE_EXHAUSTED, address=endpoint), asyncio.timeout(20):
+            while True:
+                try:
+                    await index.count("shop")
+                except ExhaustedError:  # the new one's answer
+                    break
+                except UnavailableError:
+                    await asyncio.sleep(0.05)
 
 
 async def test_a_frozen_server_is_unavailable_in_time(frozen: str) -> None:

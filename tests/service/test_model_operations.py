@@ -17,11 +17,14 @@ from tritonclient.utils import InferenceServerException
 
 from service.inference_calls import REPOSITORY, eventually
 from shoppable.detector.settings import DetectorSettings
+from shoppable.local import processes
 from shoppable.local.inference import InferenceServerSettings, ServerState
 from shoppable.local.triton import TritonServer
 from shoppable.local.triton_requirements import Host, TritonRequirementError, find_triton
 from shoppable.v1 import object_detector_pb2 as pb
 from support.detecting import WEARABLES, Detector, detail, detector, grey, until
+
+STUB = "triton_python_backend_stub"
 
 
 @pytest.fixture(autouse=True)
@@ -214,6 +217,28 @@ async def test_triton_that_is_killed_under_load_costs_only_retriable_errors(repo
         done.set()
         await asyncio.gather(*callers)
         await until(lambda: health_is(service, "SERVING"))
+
+
+async def test_triton_that_dies_in_the_middle_of_a_roll_comes_back_with_the_new_version(
+    repository: Path, manifest: Path
+) -> None:
+    async with triton_of(repository) as server, serving(server, manifest) as service:
+        assert (await service.detect(grey(1))).models[0].version == "1"
+        before = server.server_pid
+        assert before is not None
+        add_version(repository, 2)
+        async with InferenceServerClient(server.grpc_endpoint) as operator:
+            rolling = asyncio.create_task(operator.load_model(WEARABLES))
+            # Its instances are processes: the roll has begun when one of the new version is there.
+            await eventually(lambda: len(processes.children_named(before, name=STUB)) > 2, what="the roll begins")
+            assert not rolling.done()
+            os.kill(before, signal.SIGKILL)
+            with pytest.raises(InferenceServerException):
+                await rolling
+        await eventually(lambda: server.state is ServerState.RESTARTING, what="noticed")
+        await eventually(lambda: server.state is ServerState.READY, what="restarted")
+        await until(lambda: health_is(service, "SERVING"))
+        assert (await service.detect(grey(1))).models[0].version == "2"
 
 
 async def health_is(service: Detector, status: str) -> bool:

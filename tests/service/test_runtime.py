@@ -49,6 +49,8 @@ class Obedient(frame_decoder_pb2_grpc.FrameDecoderServiceServicer):
         self.seen.append((current_request_id(), remaining_s(99.0)))
         if order == "raise":
             raise ValueError("the secret is 1234")
+        if order == "no memory":
+            raise MemoryError
         if order == "wait":
             self.waiting += 1
             try:
@@ -102,6 +104,17 @@ async def test_an_unexpected_error_is_internal_and_keeps_its_text_to_itself():
         assert (error.code, error.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
         assert "1234" not in repr(caught.value)
         assert error.metadata["request_id"] in error.message
+
+
+async def test_a_server_without_memory_says_to_come_again():
+    async with served() as (_, channel, _, _):
+        stub = frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.ProbeVideo(order("no memory"))
+        error = ShoppableError.from_rpc(caught.value)
+        assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY")
+        assert error.retry_after_s
+        await stub.ProbeVideo(order("fine"))
 
 
 @pytest.mark.parametrize("bytes_sent", [b"\xff\xff\xff", b"\x0a\x7f", b"\x08"])
@@ -282,6 +295,19 @@ async def test_two_servers_never_share_a_port():
         with pytest.raises(RuntimeError):
             async with served(port=int(address.rsplit(":", 1)[1])):
                 pass
+
+
+def test_a_second_process_on_a_port_ends_with_one_line_that_names_it(tmp_path: Path, samples: Path):
+    with decoder_process(tmp_path, samples) as (address, _, _):
+        port = address.rsplit(":", 1)[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "shoppable.decoder", "--port", port], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 1
+    last = json.loads(done.stderr.splitlines()[-1])
+    assert last["event"] == "cannot serve"
+    assert port in last["error"]
+    assert "Traceback" not in done.stderr
 
 
 async def test_a_client_gets_its_error_with_fields():

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 import tritonclient.grpc.aio as triton
 
 from service.inference_calls import REPOSITORY, eventually, noise
@@ -195,17 +196,18 @@ class RestrictedTriton(TritonServer):
         return (*others, f"{restricted}shared-memory:{KEY_NAME}={KEY}")
 
 
-async def test_tensors_go_over_grpc_where_triton_refuses(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_tensors_go_over_grpc_where_triton_refuses() -> None:
     async with await RestrictedTriton.start(repository=REPOSITORY, instances=1) as server:
         endpoint = server.grpc_endpoint
         for key in (None, f"{KEY_NAME}=wrong", f"{KEY_NAME}={KEY}"):
-            async with connect(settings(endpoint, triton_key=key)) as client:
-                for _ in range(6):
-                    assert (await embedder(client).infer(IMAGE)).shape == (1, 1280)
-                knows = key == f"{KEY_NAME}={KEY}"
-                assert bool(files()) == knows
-                assert await registered(endpoint, {f"triton-grpc-protocol-{KEY_NAME}": KEY}) == files()
-            assert capfd.readouterr().out.count("tensors go over gRPC") == (0 if knows else 1)
+            with structlog.testing.capture_logs() as logs:
+                async with connect(settings(endpoint, triton_key=key)) as client:
+                    for _ in range(6):
+                        assert (await embedder(client).infer(IMAGE)).shape == (1, 1280)
+                    knows = key == f"{KEY_NAME}={KEY}"
+                    assert bool(files()) == knows
+                    assert await registered(endpoint, {f"triton-grpc-protocol-{KEY_NAME}": KEY}) == files()
+            assert sum("tensors go over gRPC" in record["event"] for record in logs) == (0 if knows else 1)
 
 
 async def test_full_shared_memory_is_no_reason_to_fail(triton_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -334,14 +334,17 @@ async def test_start_fails_when_the_port_of_the_metrics_is_taken() -> None:
         taken.release()
 
 
-async def test_start_fails_when_no_socket_fits_into_the_temporary_folder(
+async def test_server_starts_where_no_socket_fits_into_the_temporary_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deep = tmp_path / ("deep" * 25)
     deep.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
-    with pytest.raises(OSError, match="set TMPDIR"):
-        await TritonServer.start(repository=REPOSITORY)
+    async with await TritonServer.start(repository=REPOSITORY, instances=1) as running:
+        assert running.state is ServerState.READY
+        folder = running.log_path.parent
+        assert folder.stat().st_mode & 0o077 == 0
+    assert not folder.exists()
     assert not list(deep.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""Writes a tiny ONNX model by hand: how red a picture is, 0..1. It saves the tests a package of 20 MB.
+"""Writes tiny ONNX models by hand: how red a picture is, 0..1; an embedder. It saves the tests a package of 20 MB.
 
 Fields are numbered as in onnx.proto; only what ONNX Runtime needs is written.
 """
@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-_UINT8, _FLOAT = 2, 1  # TensorProto.DataType
+_UINT8, _FLOAT, _INT64 = 2, 1, 7  # TensorProto.DataType
 _CONFIG = """name: "{name}"
 backend: "onnxruntime_python"
 max_batch_size: 8
@@ -26,6 +26,55 @@ def write_redness_repository(folder: Path, *, name: str) -> Path:
     for config in (model / "config.pbtxt", model / "configs" / "cpu.pbtxt"):
         config.write_text(_CONFIG.format(name=name))
     return folder
+
+
+_EMBEDDER_CONFIG = """name: "{name}"
+backend: "onnxruntime_python"
+max_batch_size: 8
+input [ {{ name: "images" data_type: TYPE_UINT8 dims: [ 260, 260, 3 ] }} ]
+output [ {{ name: "embeddings" data_type: TYPE_FP32 dims: [ {size} ] }} ]
+instance_group [ {{ kind: KIND_CPU count: 1 }} ]
+"""
+
+
+def write_embedder(folder: Path, *, name: str, blocks: int) -> None:
+    """Write an embedder into a model repository: the mean colours of blocks x blocks parts, 3 * blocks² numbers."""
+    model = folder / name
+    (model / "1").mkdir(parents=True)
+    (model / "configs").mkdir()
+    (model / "1" / "model.onnx").write_bytes(_blocks_embedder(blocks))
+    for config in (model / "config.pbtxt", model / "configs" / "cpu.pbtxt"):
+        config.write_text(_EMBEDDER_CONFIG.format(name=name, size=3 * blocks**2))
+
+
+def _blocks_embedder(blocks: int) -> bytes:
+    """Cast, cut into blocks, mean over each, flatten, and keep away from zero."""
+    size = 3 * blocks**2
+    nodes = [
+        _node("Cast", ["images"], ["real"], _attribute("to", 2, _varint_field(3, _FLOAT))),
+        _node("Reshape", ["real", "cut"], ["parts"]),
+        _node(
+            "ReduceMean", ["parts"], ["means"], _ints("axes", [2, 4]), _attribute("keepdims", 2, _varint_field(3, 0))
+        ),
+        _node("Reshape", ["means", "flat"], ["values"]),
+        _node("Add", ["values", "one"], ["embeddings"]),
+    ]
+    side = 260 // blocks
+    initial = [
+        _shape("cut", [-1, blocks, side, blocks, side, 3]),
+        _shape("flat", [-1, size]),
+        _tensor("one", [], [1.0]),
+    ]
+    graph = b"".join(_field(1, node) for node in nodes) + _field(2, b"blocks")
+    graph += b"".join(_field(5, tensor) for tensor in initial)
+    graph += _field(11, _value("images", _UINT8, [None, 260, 260, 3]))
+    graph += _field(12, _value("embeddings", _FLOAT, [None, size]))
+    return _varint_field(1, 8) + _field(7, graph) + _field(8, _varint_field(2, 13))
+
+
+def _shape(name: str, sizes: Sequence[int]) -> bytes:
+    data = struct.pack(f"<{len(sizes)}q", *sizes)
+    return _varint_field(1, len(sizes)) + _varint_field(2, _INT64) + _field(8, name.encode()) + _field(9, data)
 
 
 def _redness() -> bytes:

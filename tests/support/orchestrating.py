@@ -111,6 +111,13 @@ class ScriptedDetector(object_detector_pb2_grpc.ObjectDetectorServiceServicer):
             model.labels.add(label=label, category=category, for_sale=True)
         return object_detector_pb2.ListDetectionModelsResponse(models=[model])
 
+    async def ListCategories(self, request, context):
+        return object_detector_pb2.ListCategoriesResponse(
+            categories=[
+                object_detector_pb2.Category(id=category, labels=[label]) for label, category in CATEGORIES.items()
+            ]
+        )
+
 
 @dataclass
 class ScriptedMatcher(product_matcher_pb2_grpc.ProductMatcherServiceServicer):

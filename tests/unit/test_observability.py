@@ -109,11 +109,23 @@ def test_every_alert_has_its_runbook_and_says_how_bad_it_is():
         assert re.fullmatch(r"\d+[mh]", rule["for"])
 
 
-def test_promtool_takes_the_alerts():
-    promtool = shutil.which("promtool")
-    if promtool is None:
+def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("promtool")
+    if program is None:
         pytest.skip("needs promtool")
-    done = subprocess.run([promtool, "check", "rules", str(ALERTS)], capture_output=True, text=True, check=False)
+    return subprocess.run([program, "check", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_promtool_takes_the_alerts():
+    done = promtool("rules", str(ALERTS))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_takes_the_configuration_that_loads_the_alerts(tmp_path: Path):
+    text = (ALERTS.parent / "prometheus.yaml").read_text()
+    assert "/etc/prometheus/alerts.yaml" in text
+    (tmp_path / "prometheus.yaml").write_text(text.replace("/etc/prometheus/alerts.yaml", str(ALERTS)))
+    done = promtool("config", str(tmp_path / "prometheus.yaml"))
     assert done.returncode == 0, done.stdout + done.stderr
 
 

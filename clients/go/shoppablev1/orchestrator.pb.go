@@ -194,8 +194,8 @@ type AnnotateOptions struct {
 	Offers *OfferOptions `protobuf:"bytes,30,opt,name=offers,proto3" json:"offers,omitempty"`
 	// Whether objects carry what RematchProducts needs: about 6 KiB for each of at most 8 views. Default no.
 	IncludeRematchState bool `protobuf:"varint,31,opt,name=include_rematch_state,json=includeRematchState,proto3" json:"include_rematch_state,omitempty"`
-	// Set it for a stream that comes as fast as it is filmed and does not end; default: every sampled frame is looked at,
-	// and a slow stage slows the decoder.
+	// Set it for a stream that comes as fast as it is filmed and does not end, and whose source is an upload that is `live`;
+	// default: every sampled frame is looked at, and a slow stage slows the decoder.
 	Live *LiveOptions `protobuf:"bytes,32,opt,name=live,proto3" json:"live,omitempty"`
 	// How far a straight line between two neighbouring boxes of an object may pass from where each edge was seen, as a
 	// share of the frame, 0..0.5; default 0.01. 0 returns the box of every sampled moment.
@@ -204,8 +204,12 @@ type AnnotateOptions struct {
 	// nothing. As confidences are calibrated, about this share of the objects returned, or more, has the right product
 	// first. What could not be matched is left out too. An object that was told as provisional is always told as final.
 	MinObjectConfidence *float32 `protobuf:"fixed32,34,opt,name=min_object_confidence,json=minObjectConfidence,proto3,oneof" json:"min_object_confidence,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Whether objects are also derived from people: where clothes are worn, told from a person's box, for detection models
+	// that know people and no clothing. See DetectionOptions.derive_apparel_regions. Such an object has a `derivation` and
+	// is followed with its person. INVALID_ARGUMENT where the detector's taxonomy has no categories for them. Default no.
+	DeriveApparelRegions bool `protobuf:"varint,40,opt,name=derive_apparel_regions,json=deriveApparelRegions,proto3" json:"derive_apparel_regions,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *AnnotateOptions) Reset() {
@@ -383,6 +387,13 @@ func (x *AnnotateOptions) GetMinObjectConfidence() float32 {
 		return *x.MinObjectConfidence
 	}
 	return 0
+}
+
+func (x *AnnotateOptions) GetDeriveApparelRegions() bool {
+	if x != nil {
+		return x.DeriveApparelRegions
+	}
+	return false
 }
 
 // A video and what is wanted.
@@ -730,6 +741,70 @@ func (x *BestView) GetThumbnail() *Image {
 	return nil
 }
 
+// Whence comes an object that no model saw.
+type ObjectDerivation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which part of a person it is.
+	Region ApparelRegion `protobuf:"varint,1,opt,name=region,proto3,enum=shoppable.v1.ApparelRegion" json:"region,omitempty"`
+	// The detector's name of the person, for example "person".
+	SourceLabel string `protobuf:"bytes,2,opt,name=source_label,json=sourceLabel,proto3" json:"source_label,omitempty"`
+	// Which person it was first seen on: an id within this answer, the same in all that one person wears.
+	PersonId      string `protobuf:"bytes,3,opt,name=person_id,json=personId,proto3" json:"person_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObjectDerivation) Reset() {
+	*x = ObjectDerivation{}
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObjectDerivation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObjectDerivation) ProtoMessage() {}
+
+func (x *ObjectDerivation) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObjectDerivation.ProtoReflect.Descriptor instead.
+func (*ObjectDerivation) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ObjectDerivation) GetRegion() ApparelRegion {
+	if x != nil {
+		return x.Region
+	}
+	return ApparelRegion_APPAREL_REGION_UNSPECIFIED
+}
+
+func (x *ObjectDerivation) GetSourceLabel() string {
+	if x != nil {
+		return x.SourceLabel
+	}
+	return ""
+}
+
+func (x *ObjectDerivation) GetPersonId() string {
+	if x != nil {
+		return x.PersonId
+	}
+	return ""
+}
+
 // A thing in the video.
 type ShoppableObject struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -764,14 +839,16 @@ type ShoppableObject struct {
 	// What RematchProducts needs to find its products again; absent unless asked for.
 	RematchState *RematchState `protobuf:"bytes,31,opt,name=rematch_state,json=rematchState,proto3" json:"rematch_state,omitempty"`
 	// Ids of provisional objects that turned out to be this one: what was told under them is void.
-	Supersedes    []string `protobuf:"bytes,32,rep,name=supersedes,proto3" json:"supersedes,omitempty"`
+	Supersedes []string `protobuf:"bytes,32,rep,name=supersedes,proto3" json:"supersedes,omitempty"`
+	// Set in what was derived from a person (`derive_apparel_regions`) and not seen by a model; absent in all others.
+	Derivation    *ObjectDerivation `protobuf:"bytes,40,opt,name=derivation,proto3" json:"derivation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ShoppableObject) Reset() {
 	*x = ShoppableObject{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[8]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +860,7 @@ func (x *ShoppableObject) String() string {
 func (*ShoppableObject) ProtoMessage() {}
 
 func (x *ShoppableObject) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[8]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +873,7 @@ func (x *ShoppableObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShoppableObject.ProtoReflect.Descriptor instead.
 func (*ShoppableObject) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{8}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ShoppableObject) GetObjectId() string {
@@ -904,6 +981,13 @@ func (x *ShoppableObject) GetSupersedes() []string {
 	return nil
 }
 
+func (x *ShoppableObject) GetDerivation() *ObjectDerivation {
+	if x != nil {
+		return x.Derivation
+	}
+	return nil
+}
+
 // What was seen of an object, as far as finding its products needs it. Keep it and send it back as it is; what is in it
 // is the server's and may change with `version`. It has embeddings and no pictures.
 type RematchState struct {
@@ -927,7 +1011,7 @@ type RematchState struct {
 
 func (x *RematchState) Reset() {
 	*x = RematchState{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[9]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1023,7 @@ func (x *RematchState) String() string {
 func (*RematchState) ProtoMessage() {}
 
 func (x *RematchState) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[9]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1036,7 @@ func (x *RematchState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RematchState.ProtoReflect.Descriptor instead.
 func (*RematchState) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{9}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RematchState) GetVersion() uint32 {
@@ -1020,7 +1104,7 @@ type AnnotateProgress struct {
 
 func (x *AnnotateProgress) Reset() {
 	*x = AnnotateProgress{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[10]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1116,7 @@ func (x *AnnotateProgress) String() string {
 func (*AnnotateProgress) ProtoMessage() {}
 
 func (x *AnnotateProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[10]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1129,7 @@ func (x *AnnotateProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnotateProgress.ProtoReflect.Descriptor instead.
 func (*AnnotateProgress) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{10}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AnnotateProgress) GetTime() *durationpb.Duration {
@@ -1114,7 +1198,7 @@ type StageTiming struct {
 
 func (x *StageTiming) Reset() {
 	*x = StageTiming{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[11]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1210,7 @@ func (x *StageTiming) String() string {
 func (*StageTiming) ProtoMessage() {}
 
 func (x *StageTiming) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[11]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1223,7 @@ func (x *StageTiming) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageTiming.ProtoReflect.Descriptor instead.
 func (*StageTiming) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{11}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StageTiming) GetStage() string {
@@ -1190,7 +1274,7 @@ type FoundProduct struct {
 
 func (x *FoundProduct) Reset() {
 	*x = FoundProduct{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[12]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1286,7 @@ func (x *FoundProduct) String() string {
 func (*FoundProduct) ProtoMessage() {}
 
 func (x *FoundProduct) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[12]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1299,7 @@ func (x *FoundProduct) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FoundProduct.ProtoReflect.Descriptor instead.
 func (*FoundProduct) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{12}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FoundProduct) GetProduct() string {
@@ -1291,7 +1375,8 @@ type AnnotateSummary struct {
 	OffersOptedOut bool `protobuf:"varint,32,opt,name=offers_opted_out,json=offersOptedOut,proto3" json:"offers_opted_out,omitempty"`
 	// Frames of a live stream that were dropped before the detector.
 	FramesDropped uint64 `protobuf:"varint,33,opt,name=frames_dropped,json=framesDropped,proto3" json:"frames_dropped,omitempty"`
-	// The products that objects of this answer match, in order of first appearance; at most 10000.
+	// The products that objects of this answer match, in order of first appearance; at most 10000, of at most 1000 objects
+	// each, and 100000 object_ids and segments in all. What a stream without an end shows after that is not listed.
 	FoundProducts []*FoundProduct `protobuf:"bytes,34,rep,name=found_products,json=foundProducts,proto3" json:"found_products,omitempty"`
 	// Objects that were left out since they are less sure than `min_object_confidence`.
 	ObjectsLeftOut uint64 `protobuf:"varint,35,opt,name=objects_left_out,json=objectsLeftOut,proto3" json:"objects_left_out,omitempty"`
@@ -1301,7 +1386,7 @@ type AnnotateSummary struct {
 
 func (x *AnnotateSummary) Reset() {
 	*x = AnnotateSummary{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[13]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1398,7 @@ func (x *AnnotateSummary) String() string {
 func (*AnnotateSummary) ProtoMessage() {}
 
 func (x *AnnotateSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[13]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1411,7 @@ func (x *AnnotateSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnotateSummary.ProtoReflect.Descriptor instead.
 func (*AnnotateSummary) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{13}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AnnotateSummary) GetVideo() *VideoInfo {
@@ -1477,7 +1562,7 @@ type SensitiveRange struct {
 
 func (x *SensitiveRange) Reset() {
 	*x = SensitiveRange{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[14]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1574,7 @@ func (x *SensitiveRange) String() string {
 func (*SensitiveRange) ProtoMessage() {}
 
 func (x *SensitiveRange) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[14]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1587,7 @@ func (x *SensitiveRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SensitiveRange.ProtoReflect.Descriptor instead.
 func (*SensitiveRange) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{14}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SensitiveRange) GetSegment() *VideoSegment {
@@ -1545,7 +1630,7 @@ type LimitUse struct {
 
 func (x *LimitUse) Reset() {
 	*x = LimitUse{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[15]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1557,7 +1642,7 @@ func (x *LimitUse) String() string {
 func (*LimitUse) ProtoMessage() {}
 
 func (x *LimitUse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[15]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1570,7 +1655,7 @@ func (x *LimitUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LimitUse.ProtoReflect.Descriptor instead.
 func (*LimitUse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{15}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LimitUse) GetService() string {
@@ -1623,7 +1708,7 @@ type StagePlan struct {
 
 func (x *StagePlan) Reset() {
 	*x = StagePlan{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[16]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1635,7 +1720,7 @@ func (x *StagePlan) String() string {
 func (*StagePlan) ProtoMessage() {}
 
 func (x *StagePlan) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[16]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,7 +1733,7 @@ func (x *StagePlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagePlan.ProtoReflect.Descriptor instead.
 func (*StagePlan) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{16}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StagePlan) GetStage() string {
@@ -1701,7 +1786,7 @@ type AnnotatePlan struct {
 
 func (x *AnnotatePlan) Reset() {
 	*x = AnnotatePlan{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[17]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1713,7 +1798,7 @@ func (x *AnnotatePlan) String() string {
 func (*AnnotatePlan) ProtoMessage() {}
 
 func (x *AnnotatePlan) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[17]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1726,7 +1811,7 @@ func (x *AnnotatePlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnotatePlan.ProtoReflect.Descriptor instead.
 func (*AnnotatePlan) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{17}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AnnotatePlan) GetVideo() *VideoInfo {
@@ -1807,7 +1892,7 @@ type AnnotateVideoResponse struct {
 
 func (x *AnnotateVideoResponse) Reset() {
 	*x = AnnotateVideoResponse{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[18]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1819,7 +1904,7 @@ func (x *AnnotateVideoResponse) String() string {
 func (*AnnotateVideoResponse) ProtoMessage() {}
 
 func (x *AnnotateVideoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[18]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1832,7 +1917,7 @@ func (x *AnnotateVideoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnotateVideoResponse.ProtoReflect.Descriptor instead.
 func (*AnnotateVideoResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{18}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AnnotateVideoResponse) GetObjects() []*ShoppableObject {
@@ -1875,7 +1960,7 @@ type StreamAnnotateVideoResponse struct {
 
 func (x *StreamAnnotateVideoResponse) Reset() {
 	*x = StreamAnnotateVideoResponse{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[19]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +1972,7 @@ func (x *StreamAnnotateVideoResponse) String() string {
 func (*StreamAnnotateVideoResponse) ProtoMessage() {}
 
 func (x *StreamAnnotateVideoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[19]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +1985,7 @@ func (x *StreamAnnotateVideoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamAnnotateVideoResponse.ProtoReflect.Descriptor instead.
 func (*StreamAnnotateVideoResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{19}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StreamAnnotateVideoResponse) GetResponse() isStreamAnnotateVideoResponse_Response {
@@ -2007,7 +2092,7 @@ type RematchObject struct {
 
 func (x *RematchObject) Reset() {
 	*x = RematchObject{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[20]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2104,7 @@ func (x *RematchObject) String() string {
 func (*RematchObject) ProtoMessage() {}
 
 func (x *RematchObject) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[20]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2117,7 @@ func (x *RematchObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RematchObject.ProtoReflect.Descriptor instead.
 func (*RematchObject) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{20}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RematchObject) GetObjectId() string {
@@ -2075,7 +2160,7 @@ type RematchProductsRequest struct {
 
 func (x *RematchProductsRequest) Reset() {
 	*x = RematchProductsRequest{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[21]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2172,7 @@ func (x *RematchProductsRequest) String() string {
 func (*RematchProductsRequest) ProtoMessage() {}
 
 func (x *RematchProductsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[21]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +2185,7 @@ func (x *RematchProductsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RematchProductsRequest.ProtoReflect.Descriptor instead.
 func (*RematchProductsRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{21}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RematchProductsRequest) GetObjects() []*RematchObject {
@@ -2180,7 +2265,7 @@ type RematchedObject struct {
 
 func (x *RematchedObject) Reset() {
 	*x = RematchedObject{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[22]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2192,7 +2277,7 @@ func (x *RematchedObject) String() string {
 func (*RematchedObject) ProtoMessage() {}
 
 func (x *RematchedObject) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[22]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2205,7 +2290,7 @@ func (x *RematchedObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RematchedObject.ProtoReflect.Descriptor instead.
 func (*RematchedObject) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{22}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RematchedObject) GetObjectId() string {
@@ -2265,7 +2350,7 @@ type RematchProductsResponse struct {
 
 func (x *RematchProductsResponse) Reset() {
 	*x = RematchProductsResponse{}
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[23]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2362,7 @@ func (x *RematchProductsResponse) String() string {
 func (*RematchProductsResponse) ProtoMessage() {}
 
 func (x *RematchProductsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[23]
+	mi := &file_shoppable_v1_orchestrator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2375,7 @@ func (x *RematchProductsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RematchProductsResponse.ProtoReflect.Descriptor instead.
 func (*RematchProductsResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{23}
+	return file_shoppable_v1_orchestrator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RematchProductsResponse) GetObjects() []*RematchedObject {
@@ -2318,7 +2403,7 @@ var File_shoppable_v1_orchestrator_proto protoreflect.FileDescriptor
 
 const file_shoppable_v1_orchestrator_proto_rawDesc = "" +
 	"\n" +
-	"\x1fshoppable/v1/orchestrator.proto\x12\fshoppable.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x19shoppable/v1/common.proto\x1a\"shoppable/v1/product_catalog.proto\x1a\"shoppable/v1/product_matcher.proto\"\xbb\x01\n" +
+	"\x1fshoppable/v1/orchestrator.proto\x12\fshoppable.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x19shoppable/v1/common.proto\x1a\"shoppable/v1/object_detector.proto\x1a\"shoppable/v1/product_catalog.proto\x1a\"shoppable/v1/product_matcher.proto\"\xbb\x01\n" +
 	"\fOfferOptions\x12\x17\n" +
 	"\aopt_out\x18\x01 \x01(\bR\x06optOut\x12/\n" +
 	"\x13excluded_categories\x18\x02 \x03(\tR\x12excludedCategories\x12\x1e\n" +
@@ -2326,7 +2411,8 @@ const file_shoppable_v1_orchestrator_proto_rawDesc = "" +
 	"\bmin_seen\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\aminSeenB\v\n" +
 	"\t_min_area\"A\n" +
 	"\vLiveOptions\x122\n" +
-	"\amax_lag\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06maxLag\"\xf1\t\n" +
+	"\amax_lag\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06maxLag\"\xa7\n" +
+	"\n" +
 	"\x0fAnnotateOptions\x12\x18\n" +
 	"\acatalog\x18\x01 \x01(\tR\acatalog\x12B\n" +
 	"\x0eproduct_filter\x18\x02 \x01(\v2\x1b.shoppable.v1.ProductFilterR\rproductFilter\x127\n" +
@@ -2353,7 +2439,8 @@ const file_shoppable_v1_orchestrator_proto_rawDesc = "" +
 	"\x15include_rematch_state\x18\x1f \x01(\bR\x13includeRematchState\x12-\n" +
 	"\x04live\x18  \x01(\v2\x19.shoppable.v1.LiveOptionsR\x04live\x12(\n" +
 	"\rbox_tolerance\x18! \x01(\x02H\aR\fboxTolerance\x88\x01\x01\x127\n" +
-	"\x15min_object_confidence\x18\" \x01(\x02H\bR\x13minObjectConfidence\x88\x01\x01B\x0f\n" +
+	"\x15min_object_confidence\x18\" \x01(\x02H\bR\x13minObjectConfidence\x88\x01\x01\x124\n" +
+	"\x16derive_apparel_regions\x18( \x01(\bR\x14deriveApparelRegionsB\x0f\n" +
 	"\r_longest_sideB\x16\n" +
 	"\x14_min_detection_scoreB\x0e\n" +
 	"\f_max_objectsB\x1a\n" +
@@ -2382,7 +2469,11 @@ const file_shoppable_v1_orchestrator_proto_rawDesc = "" +
 	"\bBestView\x12-\n" +
 	"\x04time\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04time\x12+\n" +
 	"\x03box\x18\x02 \x01(\v2\x19.shoppable.v1.BoundingBoxR\x03box\x121\n" +
-	"\tthumbnail\x18\x03 \x01(\v2\x13.shoppable.v1.ImageR\tthumbnail\"\xb1\x05\n" +
+	"\tthumbnail\x18\x03 \x01(\v2\x13.shoppable.v1.ImageR\tthumbnail\"\x87\x01\n" +
+	"\x10ObjectDerivation\x123\n" +
+	"\x06region\x18\x01 \x01(\x0e2\x1b.shoppable.v1.ApparelRegionR\x06region\x12!\n" +
+	"\fsource_label\x18\x02 \x01(\tR\vsourceLabel\x12\x1b\n" +
+	"\tperson_id\x18\x03 \x01(\tR\bpersonId\"\xf1\x05\n" +
 	"\x0fShoppableObject\x12\x1b\n" +
 	"\tobject_id\x18\x01 \x01(\tR\bobjectId\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x1a\n" +
@@ -2403,7 +2494,10 @@ const file_shoppable_v1_orchestrator_proto_rawDesc = "" +
 	"\rrematch_state\x18\x1f \x01(\v2\x1a.shoppable.v1.RematchStateR\frematchState\x12\x1e\n" +
 	"\n" +
 	"supersedes\x18  \x03(\tR\n" +
-	"supersedesB\r\n" +
+	"supersedes\x12>\n" +
+	"\n" +
+	"derivation\x18( \x01(\v2\x1e.shoppable.v1.ObjectDerivationR\n" +
+	"derivationB\r\n" +
 	"\v_confidence\"\xf0\x01\n" +
 	"\fRematchState\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1a\n" +
@@ -2546,7 +2640,7 @@ func file_shoppable_v1_orchestrator_proto_rawDescGZIP() []byte {
 	return file_shoppable_v1_orchestrator_proto_rawDescData
 }
 
-var file_shoppable_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_shoppable_v1_orchestrator_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_shoppable_v1_orchestrator_proto_goTypes = []any{
 	(*OfferOptions)(nil),                // 0: shoppable.v1.OfferOptions
 	(*LiveOptions)(nil),                 // 1: shoppable.v1.LiveOptions
@@ -2556,114 +2650,118 @@ var file_shoppable_v1_orchestrator_proto_goTypes = []any{
 	(*StreamAnnotateVideoRequest)(nil),  // 5: shoppable.v1.StreamAnnotateVideoRequest
 	(*TimedBox)(nil),                    // 6: shoppable.v1.TimedBox
 	(*BestView)(nil),                    // 7: shoppable.v1.BestView
-	(*ShoppableObject)(nil),             // 8: shoppable.v1.ShoppableObject
-	(*RematchState)(nil),                // 9: shoppable.v1.RematchState
-	(*AnnotateProgress)(nil),            // 10: shoppable.v1.AnnotateProgress
-	(*StageTiming)(nil),                 // 11: shoppable.v1.StageTiming
-	(*FoundProduct)(nil),                // 12: shoppable.v1.FoundProduct
-	(*AnnotateSummary)(nil),             // 13: shoppable.v1.AnnotateSummary
-	(*SensitiveRange)(nil),              // 14: shoppable.v1.SensitiveRange
-	(*LimitUse)(nil),                    // 15: shoppable.v1.LimitUse
-	(*StagePlan)(nil),                   // 16: shoppable.v1.StagePlan
-	(*AnnotatePlan)(nil),                // 17: shoppable.v1.AnnotatePlan
-	(*AnnotateVideoResponse)(nil),       // 18: shoppable.v1.AnnotateVideoResponse
-	(*StreamAnnotateVideoResponse)(nil), // 19: shoppable.v1.StreamAnnotateVideoResponse
-	(*RematchObject)(nil),               // 20: shoppable.v1.RematchObject
-	(*RematchProductsRequest)(nil),      // 21: shoppable.v1.RematchProductsRequest
-	(*RematchedObject)(nil),             // 22: shoppable.v1.RematchedObject
-	(*RematchProductsResponse)(nil),     // 23: shoppable.v1.RematchProductsResponse
-	(*durationpb.Duration)(nil),         // 24: google.protobuf.Duration
-	(*ProductFilter)(nil),               // 25: shoppable.v1.ProductFilter
-	(*FrameSampling)(nil),               // 26: shoppable.v1.FrameSampling
-	(*VideoSource)(nil),                 // 27: shoppable.v1.VideoSource
-	(*BoundingBox)(nil),                 // 28: shoppable.v1.BoundingBox
-	(*Image)(nil),                       // 29: shoppable.v1.Image
-	(*VideoSegment)(nil),                // 30: shoppable.v1.VideoSegment
-	(*ProductMatch)(nil),                // 31: shoppable.v1.ProductMatch
-	(MatchDecision)(0),                  // 32: shoppable.v1.MatchDecision
-	(*status.Status)(nil),               // 33: google.rpc.Status
-	(WithheldReason)(0),                 // 34: shoppable.v1.WithheldReason
-	(*Embedding)(nil),                   // 35: shoppable.v1.Embedding
-	(*VideoInfo)(nil),                   // 36: shoppable.v1.VideoInfo
-	(*ModelVersion)(nil),                // 37: shoppable.v1.ModelVersion
+	(*ObjectDerivation)(nil),            // 8: shoppable.v1.ObjectDerivation
+	(*ShoppableObject)(nil),             // 9: shoppable.v1.ShoppableObject
+	(*RematchState)(nil),                // 10: shoppable.v1.RematchState
+	(*AnnotateProgress)(nil),            // 11: shoppable.v1.AnnotateProgress
+	(*StageTiming)(nil),                 // 12: shoppable.v1.StageTiming
+	(*FoundProduct)(nil),                // 13: shoppable.v1.FoundProduct
+	(*AnnotateSummary)(nil),             // 14: shoppable.v1.AnnotateSummary
+	(*SensitiveRange)(nil),              // 15: shoppable.v1.SensitiveRange
+	(*LimitUse)(nil),                    // 16: shoppable.v1.LimitUse
+	(*StagePlan)(nil),                   // 17: shoppable.v1.StagePlan
+	(*AnnotatePlan)(nil),                // 18: shoppable.v1.AnnotatePlan
+	(*AnnotateVideoResponse)(nil),       // 19: shoppable.v1.AnnotateVideoResponse
+	(*StreamAnnotateVideoResponse)(nil), // 20: shoppable.v1.StreamAnnotateVideoResponse
+	(*RematchObject)(nil),               // 21: shoppable.v1.RematchObject
+	(*RematchProductsRequest)(nil),      // 22: shoppable.v1.RematchProductsRequest
+	(*RematchedObject)(nil),             // 23: shoppable.v1.RematchedObject
+	(*RematchProductsResponse)(nil),     // 24: shoppable.v1.RematchProductsResponse
+	(*durationpb.Duration)(nil),         // 25: google.protobuf.Duration
+	(*ProductFilter)(nil),               // 26: shoppable.v1.ProductFilter
+	(*FrameSampling)(nil),               // 27: shoppable.v1.FrameSampling
+	(*VideoSource)(nil),                 // 28: shoppable.v1.VideoSource
+	(*BoundingBox)(nil),                 // 29: shoppable.v1.BoundingBox
+	(*Image)(nil),                       // 30: shoppable.v1.Image
+	(ApparelRegion)(0),                  // 31: shoppable.v1.ApparelRegion
+	(*VideoSegment)(nil),                // 32: shoppable.v1.VideoSegment
+	(*ProductMatch)(nil),                // 33: shoppable.v1.ProductMatch
+	(MatchDecision)(0),                  // 34: shoppable.v1.MatchDecision
+	(*status.Status)(nil),               // 35: google.rpc.Status
+	(WithheldReason)(0),                 // 36: shoppable.v1.WithheldReason
+	(*Embedding)(nil),                   // 37: shoppable.v1.Embedding
+	(*VideoInfo)(nil),                   // 38: shoppable.v1.VideoInfo
+	(*ModelVersion)(nil),                // 39: shoppable.v1.ModelVersion
 }
 var file_shoppable_v1_orchestrator_proto_depIdxs = []int32{
-	24, // 0: shoppable.v1.OfferOptions.min_seen:type_name -> google.protobuf.Duration
-	24, // 1: shoppable.v1.LiveOptions.max_lag:type_name -> google.protobuf.Duration
-	25, // 2: shoppable.v1.AnnotateOptions.product_filter:type_name -> shoppable.v1.ProductFilter
-	26, // 3: shoppable.v1.AnnotateOptions.sampling:type_name -> shoppable.v1.FrameSampling
-	24, // 4: shoppable.v1.AnnotateOptions.start_time:type_name -> google.protobuf.Duration
-	24, // 5: shoppable.v1.AnnotateOptions.end_time:type_name -> google.protobuf.Duration
+	25, // 0: shoppable.v1.OfferOptions.min_seen:type_name -> google.protobuf.Duration
+	25, // 1: shoppable.v1.LiveOptions.max_lag:type_name -> google.protobuf.Duration
+	26, // 2: shoppable.v1.AnnotateOptions.product_filter:type_name -> shoppable.v1.ProductFilter
+	27, // 3: shoppable.v1.AnnotateOptions.sampling:type_name -> shoppable.v1.FrameSampling
+	25, // 4: shoppable.v1.AnnotateOptions.start_time:type_name -> google.protobuf.Duration
+	25, // 5: shoppable.v1.AnnotateOptions.end_time:type_name -> google.protobuf.Duration
 	0,  // 6: shoppable.v1.AnnotateOptions.offers:type_name -> shoppable.v1.OfferOptions
 	1,  // 7: shoppable.v1.AnnotateOptions.live:type_name -> shoppable.v1.LiveOptions
-	27, // 8: shoppable.v1.AnnotateVideoRequest.source:type_name -> shoppable.v1.VideoSource
+	28, // 8: shoppable.v1.AnnotateVideoRequest.source:type_name -> shoppable.v1.VideoSource
 	2,  // 9: shoppable.v1.AnnotateVideoRequest.options:type_name -> shoppable.v1.AnnotateOptions
-	27, // 10: shoppable.v1.AnnotateConfig.source:type_name -> shoppable.v1.VideoSource
+	28, // 10: shoppable.v1.AnnotateConfig.source:type_name -> shoppable.v1.VideoSource
 	2,  // 11: shoppable.v1.AnnotateConfig.options:type_name -> shoppable.v1.AnnotateOptions
 	4,  // 12: shoppable.v1.StreamAnnotateVideoRequest.config:type_name -> shoppable.v1.AnnotateConfig
-	24, // 13: shoppable.v1.TimedBox.time:type_name -> google.protobuf.Duration
-	28, // 14: shoppable.v1.TimedBox.box:type_name -> shoppable.v1.BoundingBox
-	24, // 15: shoppable.v1.BestView.time:type_name -> google.protobuf.Duration
-	28, // 16: shoppable.v1.BestView.box:type_name -> shoppable.v1.BoundingBox
-	29, // 17: shoppable.v1.BestView.thumbnail:type_name -> shoppable.v1.Image
-	30, // 18: shoppable.v1.ShoppableObject.segments:type_name -> shoppable.v1.VideoSegment
-	6,  // 19: shoppable.v1.ShoppableObject.boxes:type_name -> shoppable.v1.TimedBox
-	7,  // 20: shoppable.v1.ShoppableObject.best_view:type_name -> shoppable.v1.BestView
-	31, // 21: shoppable.v1.ShoppableObject.products:type_name -> shoppable.v1.ProductMatch
-	32, // 22: shoppable.v1.ShoppableObject.decision:type_name -> shoppable.v1.MatchDecision
-	33, // 23: shoppable.v1.ShoppableObject.match_status:type_name -> google.rpc.Status
-	34, // 24: shoppable.v1.ShoppableObject.withheld:type_name -> shoppable.v1.WithheldReason
-	9,  // 25: shoppable.v1.ShoppableObject.rematch_state:type_name -> shoppable.v1.RematchState
-	35, // 26: shoppable.v1.RematchState.views:type_name -> shoppable.v1.Embedding
-	24, // 27: shoppable.v1.RematchState.seen:type_name -> google.protobuf.Duration
-	34, // 28: shoppable.v1.RematchState.withheld:type_name -> shoppable.v1.WithheldReason
-	24, // 29: shoppable.v1.AnnotateProgress.time:type_name -> google.protobuf.Duration
-	24, // 30: shoppable.v1.StageTiming.busy:type_name -> google.protobuf.Duration
-	30, // 31: shoppable.v1.FoundProduct.segments:type_name -> shoppable.v1.VideoSegment
-	36, // 32: shoppable.v1.AnnotateSummary.video:type_name -> shoppable.v1.VideoInfo
-	37, // 33: shoppable.v1.AnnotateSummary.detection_models:type_name -> shoppable.v1.ModelVersion
-	37, // 34: shoppable.v1.AnnotateSummary.embedder:type_name -> shoppable.v1.ModelVersion
-	24, // 35: shoppable.v1.AnnotateSummary.elapsed:type_name -> google.protobuf.Duration
-	11, // 36: shoppable.v1.AnnotateSummary.stages:type_name -> shoppable.v1.StageTiming
-	33, // 37: shoppable.v1.AnnotateSummary.failures:type_name -> google.rpc.Status
-	14, // 38: shoppable.v1.AnnotateSummary.sensitive_ranges:type_name -> shoppable.v1.SensitiveRange
-	12, // 39: shoppable.v1.AnnotateSummary.found_products:type_name -> shoppable.v1.FoundProduct
-	30, // 40: shoppable.v1.SensitiveRange.segment:type_name -> shoppable.v1.VideoSegment
-	34, // 41: shoppable.v1.SensitiveRange.reason:type_name -> shoppable.v1.WithheldReason
-	24, // 42: shoppable.v1.StagePlan.busy:type_name -> google.protobuf.Duration
-	36, // 43: shoppable.v1.AnnotatePlan.video:type_name -> shoppable.v1.VideoInfo
-	24, // 44: shoppable.v1.AnnotatePlan.expected_time:type_name -> google.protobuf.Duration
-	16, // 45: shoppable.v1.AnnotatePlan.stages:type_name -> shoppable.v1.StagePlan
-	15, // 46: shoppable.v1.AnnotatePlan.limits:type_name -> shoppable.v1.LimitUse
-	8,  // 47: shoppable.v1.AnnotateVideoResponse.objects:type_name -> shoppable.v1.ShoppableObject
-	13, // 48: shoppable.v1.AnnotateVideoResponse.summary:type_name -> shoppable.v1.AnnotateSummary
-	17, // 49: shoppable.v1.AnnotateVideoResponse.plan:type_name -> shoppable.v1.AnnotatePlan
-	36, // 50: shoppable.v1.StreamAnnotateVideoResponse.video:type_name -> shoppable.v1.VideoInfo
-	10, // 51: shoppable.v1.StreamAnnotateVideoResponse.progress:type_name -> shoppable.v1.AnnotateProgress
-	8,  // 52: shoppable.v1.StreamAnnotateVideoResponse.object:type_name -> shoppable.v1.ShoppableObject
-	13, // 53: shoppable.v1.StreamAnnotateVideoResponse.summary:type_name -> shoppable.v1.AnnotateSummary
-	17, // 54: shoppable.v1.StreamAnnotateVideoResponse.plan:type_name -> shoppable.v1.AnnotatePlan
-	9,  // 55: shoppable.v1.RematchObject.state:type_name -> shoppable.v1.RematchState
-	20, // 56: shoppable.v1.RematchProductsRequest.objects:type_name -> shoppable.v1.RematchObject
-	25, // 57: shoppable.v1.RematchProductsRequest.product_filter:type_name -> shoppable.v1.ProductFilter
-	0,  // 58: shoppable.v1.RematchProductsRequest.offers:type_name -> shoppable.v1.OfferOptions
-	31, // 59: shoppable.v1.RematchedObject.products:type_name -> shoppable.v1.ProductMatch
-	32, // 60: shoppable.v1.RematchedObject.decision:type_name -> shoppable.v1.MatchDecision
-	33, // 61: shoppable.v1.RematchedObject.match_status:type_name -> google.rpc.Status
-	34, // 62: shoppable.v1.RematchedObject.withheld:type_name -> shoppable.v1.WithheldReason
-	22, // 63: shoppable.v1.RematchProductsResponse.objects:type_name -> shoppable.v1.RematchedObject
-	37, // 64: shoppable.v1.RematchProductsResponse.embedder:type_name -> shoppable.v1.ModelVersion
-	3,  // 65: shoppable.v1.OrchestratorService.AnnotateVideo:input_type -> shoppable.v1.AnnotateVideoRequest
-	5,  // 66: shoppable.v1.OrchestratorService.StreamAnnotateVideo:input_type -> shoppable.v1.StreamAnnotateVideoRequest
-	21, // 67: shoppable.v1.OrchestratorService.RematchProducts:input_type -> shoppable.v1.RematchProductsRequest
-	18, // 68: shoppable.v1.OrchestratorService.AnnotateVideo:output_type -> shoppable.v1.AnnotateVideoResponse
-	19, // 69: shoppable.v1.OrchestratorService.StreamAnnotateVideo:output_type -> shoppable.v1.StreamAnnotateVideoResponse
-	23, // 70: shoppable.v1.OrchestratorService.RematchProducts:output_type -> shoppable.v1.RematchProductsResponse
-	68, // [68:71] is the sub-list for method output_type
-	65, // [65:68] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	25, // 13: shoppable.v1.TimedBox.time:type_name -> google.protobuf.Duration
+	29, // 14: shoppable.v1.TimedBox.box:type_name -> shoppable.v1.BoundingBox
+	25, // 15: shoppable.v1.BestView.time:type_name -> google.protobuf.Duration
+	29, // 16: shoppable.v1.BestView.box:type_name -> shoppable.v1.BoundingBox
+	30, // 17: shoppable.v1.BestView.thumbnail:type_name -> shoppable.v1.Image
+	31, // 18: shoppable.v1.ObjectDerivation.region:type_name -> shoppable.v1.ApparelRegion
+	32, // 19: shoppable.v1.ShoppableObject.segments:type_name -> shoppable.v1.VideoSegment
+	6,  // 20: shoppable.v1.ShoppableObject.boxes:type_name -> shoppable.v1.TimedBox
+	7,  // 21: shoppable.v1.ShoppableObject.best_view:type_name -> shoppable.v1.BestView
+	33, // 22: shoppable.v1.ShoppableObject.products:type_name -> shoppable.v1.ProductMatch
+	34, // 23: shoppable.v1.ShoppableObject.decision:type_name -> shoppable.v1.MatchDecision
+	35, // 24: shoppable.v1.ShoppableObject.match_status:type_name -> google.rpc.Status
+	36, // 25: shoppable.v1.ShoppableObject.withheld:type_name -> shoppable.v1.WithheldReason
+	10, // 26: shoppable.v1.ShoppableObject.rematch_state:type_name -> shoppable.v1.RematchState
+	8,  // 27: shoppable.v1.ShoppableObject.derivation:type_name -> shoppable.v1.ObjectDerivation
+	37, // 28: shoppable.v1.RematchState.views:type_name -> shoppable.v1.Embedding
+	25, // 29: shoppable.v1.RematchState.seen:type_name -> google.protobuf.Duration
+	36, // 30: shoppable.v1.RematchState.withheld:type_name -> shoppable.v1.WithheldReason
+	25, // 31: shoppable.v1.AnnotateProgress.time:type_name -> google.protobuf.Duration
+	25, // 32: shoppable.v1.StageTiming.busy:type_name -> google.protobuf.Duration
+	32, // 33: shoppable.v1.FoundProduct.segments:type_name -> shoppable.v1.VideoSegment
+	38, // 34: shoppable.v1.AnnotateSummary.video:type_name -> shoppable.v1.VideoInfo
+	39, // 35: shoppable.v1.AnnotateSummary.detection_models:type_name -> shoppable.v1.ModelVersion
+	39, // 36: shoppable.v1.AnnotateSummary.embedder:type_name -> shoppable.v1.ModelVersion
+	25, // 37: shoppable.v1.AnnotateSummary.elapsed:type_name -> google.protobuf.Duration
+	12, // 38: shoppable.v1.AnnotateSummary.stages:type_name -> shoppable.v1.StageTiming
+	35, // 39: shoppable.v1.AnnotateSummary.failures:type_name -> google.rpc.Status
+	15, // 40: shoppable.v1.AnnotateSummary.sensitive_ranges:type_name -> shoppable.v1.SensitiveRange
+	13, // 41: shoppable.v1.AnnotateSummary.found_products:type_name -> shoppable.v1.FoundProduct
+	32, // 42: shoppable.v1.SensitiveRange.segment:type_name -> shoppable.v1.VideoSegment
+	36, // 43: shoppable.v1.SensitiveRange.reason:type_name -> shoppable.v1.WithheldReason
+	25, // 44: shoppable.v1.StagePlan.busy:type_name -> google.protobuf.Duration
+	38, // 45: shoppable.v1.AnnotatePlan.video:type_name -> shoppable.v1.VideoInfo
+	25, // 46: shoppable.v1.AnnotatePlan.expected_time:type_name -> google.protobuf.Duration
+	17, // 47: shoppable.v1.AnnotatePlan.stages:type_name -> shoppable.v1.StagePlan
+	16, // 48: shoppable.v1.AnnotatePlan.limits:type_name -> shoppable.v1.LimitUse
+	9,  // 49: shoppable.v1.AnnotateVideoResponse.objects:type_name -> shoppable.v1.ShoppableObject
+	14, // 50: shoppable.v1.AnnotateVideoResponse.summary:type_name -> shoppable.v1.AnnotateSummary
+	18, // 51: shoppable.v1.AnnotateVideoResponse.plan:type_name -> shoppable.v1.AnnotatePlan
+	38, // 52: shoppable.v1.StreamAnnotateVideoResponse.video:type_name -> shoppable.v1.VideoInfo
+	11, // 53: shoppable.v1.StreamAnnotateVideoResponse.progress:type_name -> shoppable.v1.AnnotateProgress
+	9,  // 54: shoppable.v1.StreamAnnotateVideoResponse.object:type_name -> shoppable.v1.ShoppableObject
+	14, // 55: shoppable.v1.StreamAnnotateVideoResponse.summary:type_name -> shoppable.v1.AnnotateSummary
+	18, // 56: shoppable.v1.StreamAnnotateVideoResponse.plan:type_name -> shoppable.v1.AnnotatePlan
+	10, // 57: shoppable.v1.RematchObject.state:type_name -> shoppable.v1.RematchState
+	21, // 58: shoppable.v1.RematchProductsRequest.objects:type_name -> shoppable.v1.RematchObject
+	26, // 59: shoppable.v1.RematchProductsRequest.product_filter:type_name -> shoppable.v1.ProductFilter
+	0,  // 60: shoppable.v1.RematchProductsRequest.offers:type_name -> shoppable.v1.OfferOptions
+	33, // 61: shoppable.v1.RematchedObject.products:type_name -> shoppable.v1.ProductMatch
+	34, // 62: shoppable.v1.RematchedObject.decision:type_name -> shoppable.v1.MatchDecision
+	35, // 63: shoppable.v1.RematchedObject.match_status:type_name -> google.rpc.Status
+	36, // 64: shoppable.v1.RematchedObject.withheld:type_name -> shoppable.v1.WithheldReason
+	23, // 65: shoppable.v1.RematchProductsResponse.objects:type_name -> shoppable.v1.RematchedObject
+	39, // 66: shoppable.v1.RematchProductsResponse.embedder:type_name -> shoppable.v1.ModelVersion
+	3,  // 67: shoppable.v1.OrchestratorService.AnnotateVideo:input_type -> shoppable.v1.AnnotateVideoRequest
+	5,  // 68: shoppable.v1.OrchestratorService.StreamAnnotateVideo:input_type -> shoppable.v1.StreamAnnotateVideoRequest
+	22, // 69: shoppable.v1.OrchestratorService.RematchProducts:input_type -> shoppable.v1.RematchProductsRequest
+	19, // 70: shoppable.v1.OrchestratorService.AnnotateVideo:output_type -> shoppable.v1.AnnotateVideoResponse
+	20, // 71: shoppable.v1.OrchestratorService.StreamAnnotateVideo:output_type -> shoppable.v1.StreamAnnotateVideoResponse
+	24, // 72: shoppable.v1.OrchestratorService.RematchProducts:output_type -> shoppable.v1.RematchProductsResponse
+	70, // [70:73] is the sub-list for method output_type
+	67, // [67:70] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_shoppable_v1_orchestrator_proto_init() }
@@ -2672,6 +2770,7 @@ func file_shoppable_v1_orchestrator_proto_init() {
 		return
 	}
 	file_shoppable_v1_common_proto_init()
+	file_shoppable_v1_object_detector_proto_init()
 	file_shoppable_v1_product_catalog_proto_init()
 	file_shoppable_v1_product_matcher_proto_init()
 	file_shoppable_v1_orchestrator_proto_msgTypes[0].OneofWrappers = []any{}
@@ -2680,29 +2779,29 @@ func file_shoppable_v1_orchestrator_proto_init() {
 		(*StreamAnnotateVideoRequest_Config)(nil),
 		(*StreamAnnotateVideoRequest_Chunk)(nil),
 	}
-	file_shoppable_v1_orchestrator_proto_msgTypes[8].OneofWrappers = []any{}
-	file_shoppable_v1_orchestrator_proto_msgTypes[10].OneofWrappers = []any{}
-	file_shoppable_v1_orchestrator_proto_msgTypes[13].OneofWrappers = []any{}
+	file_shoppable_v1_orchestrator_proto_msgTypes[9].OneofWrappers = []any{}
+	file_shoppable_v1_orchestrator_proto_msgTypes[11].OneofWrappers = []any{}
 	file_shoppable_v1_orchestrator_proto_msgTypes[14].OneofWrappers = []any{}
-	file_shoppable_v1_orchestrator_proto_msgTypes[16].OneofWrappers = []any{}
+	file_shoppable_v1_orchestrator_proto_msgTypes[15].OneofWrappers = []any{}
 	file_shoppable_v1_orchestrator_proto_msgTypes[17].OneofWrappers = []any{}
-	file_shoppable_v1_orchestrator_proto_msgTypes[19].OneofWrappers = []any{
+	file_shoppable_v1_orchestrator_proto_msgTypes[18].OneofWrappers = []any{}
+	file_shoppable_v1_orchestrator_proto_msgTypes[20].OneofWrappers = []any{
 		(*StreamAnnotateVideoResponse_Video)(nil),
 		(*StreamAnnotateVideoResponse_Progress)(nil),
 		(*StreamAnnotateVideoResponse_Object)(nil),
 		(*StreamAnnotateVideoResponse_Summary)(nil),
 		(*StreamAnnotateVideoResponse_Plan)(nil),
 	}
-	file_shoppable_v1_orchestrator_proto_msgTypes[21].OneofWrappers = []any{}
 	file_shoppable_v1_orchestrator_proto_msgTypes[22].OneofWrappers = []any{}
 	file_shoppable_v1_orchestrator_proto_msgTypes[23].OneofWrappers = []any{}
+	file_shoppable_v1_orchestrator_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoppable_v1_orchestrator_proto_rawDesc), len(file_shoppable_v1_orchestrator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

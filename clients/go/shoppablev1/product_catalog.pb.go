@@ -1227,9 +1227,15 @@ type UpsertProductsConfig struct {
 	// Whether to make the catalogue if it is not there.
 	CreateCatalogIfMissing bool `protobuf:"varint,2,opt,name=create_catalog_if_missing,json=createCatalogIfMissing,proto3" json:"create_catalog_if_missing,omitempty"`
 	// Ties attempts together in logs; at most 128 characters.
-	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Whether these products are to be all that the catalogue has: they are indexed anew beside it, with the embedder that
+	// the server makes catalogues with now, and take its place at once when the stream has ended. Until then it is searched
+	// as it is. If a product cannot be taken, or the stream breaks off, or the catalogue is written to meanwhile, it stays
+	// as it is: FAILED_PRECONDITION, reason PRODUCTS_REFUSED, or CATALOG_CHANGED. Its calibration is kept only if the
+	// embedder is the same. Default no.
+	ReplaceCatalog bool `protobuf:"varint,4,opt,name=replace_catalog,json=replaceCatalog,proto3" json:"replace_catalog,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *UpsertProductsConfig) Reset() {
@@ -1281,6 +1287,13 @@ func (x *UpsertProductsConfig) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *UpsertProductsConfig) GetReplaceCatalog() bool {
+	if x != nil {
+		return x.ReplaceCatalog
+	}
+	return false
 }
 
 // One product of an upsert stream.
@@ -2680,6 +2693,705 @@ func (x *FindDuplicatesResponse) GetSimilarity() float32 {
 	return 0
 }
 
+// Asks for a backup.
+type BackupCatalogRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The catalogue's name.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupCatalogRequest) Reset() {
+	*x = BackupCatalogRequest{}
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupCatalogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupCatalogRequest) ProtoMessage() {}
+
+func (x *BackupCatalogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupCatalogRequest.ProtoReflect.Descriptor instead.
+func (*BackupCatalogRequest) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *BackupCatalogRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// What a backup begins with.
+type SnapshotHeader struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1. Higher if an older server could not read it.
+	Format uint32 `protobuf:"varint,1,opt,name=format,proto3" json:"format,omitempty"`
+	// The catalogue as it was, without its name and counts.
+	Catalog *Catalog `protobuf:"bytes,2,opt,name=catalog,proto3" json:"catalog,omitempty"`
+	// Whether embeddings are stored as signed square roots.
+	Rooted bool `protobuf:"varint,3,opt,name=rooted,proto3" json:"rooted,omitempty"`
+	// What it was calibrated to, as the server writes it; empty if it was not.
+	Calibration   string `protobuf:"bytes,4,opt,name=calibration,proto3" json:"calibration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotHeader) Reset() {
+	*x = SnapshotHeader{}
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotHeader) ProtoMessage() {}
+
+func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
+func (*SnapshotHeader) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *SnapshotHeader) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetCatalog() *Catalog {
+	if x != nil {
+		return x.Catalog
+	}
+	return nil
+}
+
+func (x *SnapshotHeader) GetRooted() bool {
+	if x != nil {
+		return x.Rooted
+	}
+	return false
+}
+
+func (x *SnapshotHeader) GetCalibration() string {
+	if x != nil {
+		return x.Calibration
+	}
+	return ""
+}
+
+// An image of a product, as it is indexed.
+type SnapshotImage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A digest of its bytes.
+	Digest string `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The stored embedding: little-endian float32, as many as the catalogue's embedding_size; length 1.
+	Embedding []byte `protobuf:"bytes,2,opt,name=embedding,proto3" json:"embedding,omitempty"`
+	// Its colours, likewise.
+	Colors        []byte `protobuf:"bytes,3,opt,name=colors,proto3" json:"colors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotImage) Reset() {
+	*x = SnapshotImage{}
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotImage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotImage) ProtoMessage() {}
+
+func (x *SnapshotImage) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotImage.ProtoReflect.Descriptor instead.
+func (*SnapshotImage) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *SnapshotImage) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *SnapshotImage) GetEmbedding() []byte {
+	if x != nil {
+		return x.Embedding
+	}
+	return nil
+}
+
+func (x *SnapshotImage) GetColors() []byte {
+	if x != nil {
+		return x.Colors
+	}
+	return nil
+}
+
+// A product, whole.
+type SnapshotProduct struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	ProductId string `protobuf:"bytes,1,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
+	// The product, as stored, without its name. Its images have no pictures.
+	Product *Product `protobuf:"bytes,2,opt,name=product,proto3" json:"product,omitempty"`
+	// How its images are indexed, in their order.
+	Images        []*SnapshotImage `protobuf:"bytes,3,rep,name=images,proto3" json:"images,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotProduct) Reset() {
+	*x = SnapshotProduct{}
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotProduct) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotProduct) ProtoMessage() {}
+
+func (x *SnapshotProduct) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotProduct.ProtoReflect.Descriptor instead.
+func (*SnapshotProduct) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *SnapshotProduct) GetProductId() string {
+	if x != nil {
+		return x.ProductId
+	}
+	return ""
+}
+
+func (x *SnapshotProduct) GetProduct() *Product {
+	if x != nil {
+		return x.Product
+	}
+	return nil
+}
+
+func (x *SnapshotProduct) GetImages() []*SnapshotImage {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+// What a backup ends with.
+type SnapshotEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Products before it.
+	ProductCount uint64 `protobuf:"varint,1,opt,name=product_count,json=productCount,proto3" json:"product_count,omitempty"`
+	// Their images.
+	ImageCount uint64 `protobuf:"varint,2,opt,name=image_count,json=imageCount,proto3" json:"image_count,omitempty"`
+	// The catalogue's revision when the last product was read.
+	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotEnd) Reset() {
+	*x = SnapshotEnd{}
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotEnd) ProtoMessage() {}
+
+func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
+func (*SnapshotEnd) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *SnapshotEnd) GetProductCount() uint64 {
+	if x != nil {
+		return x.ProductCount
+	}
+	return 0
+}
+
+func (x *SnapshotEnd) GetImageCount() uint64 {
+	if x != nil {
+		return x.ImageCount
+	}
+	return 0
+}
+
+func (x *SnapshotEnd) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// A part of a backup.
+type SnapshotRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exactly one is set.
+	//
+	// Types that are valid to be assigned to Record:
+	//
+	//	*SnapshotRecord_Header
+	//	*SnapshotRecord_Product
+	//	*SnapshotRecord_End
+	Record        isSnapshotRecord_Record `protobuf_oneof:"record"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotRecord) Reset() {
+	*x = SnapshotRecord{}
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotRecord) ProtoMessage() {}
+
+func (x *SnapshotRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotRecord.ProtoReflect.Descriptor instead.
+func (*SnapshotRecord) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *SnapshotRecord) GetRecord() isSnapshotRecord_Record {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetHeader() *SnapshotHeader {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_Header); ok {
+			return x.Header
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetProduct() *SnapshotProduct {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_Product); ok {
+			return x.Product
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetEnd() *SnapshotEnd {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isSnapshotRecord_Record interface {
+	isSnapshotRecord_Record()
+}
+
+type SnapshotRecord_Header struct {
+	// The first.
+	Header *SnapshotHeader `protobuf:"bytes,1,opt,name=header,proto3,oneof"`
+}
+
+type SnapshotRecord_Product struct {
+	// Any number of these, in order of their ids, each once.
+	Product *SnapshotProduct `protobuf:"bytes,2,opt,name=product,proto3,oneof"`
+}
+
+type SnapshotRecord_End struct {
+	// The last.
+	End *SnapshotEnd `protobuf:"bytes,3,opt,name=end,proto3,oneof"`
+}
+
+func (*SnapshotRecord_Header) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_Product) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_End) isSnapshotRecord_Record() {}
+
+// The next part.
+type BackupCatalogResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The part.
+	Record        *SnapshotRecord `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupCatalogResponse) Reset() {
+	*x = BackupCatalogResponse{}
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupCatalogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupCatalogResponse) ProtoMessage() {}
+
+func (x *BackupCatalogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupCatalogResponse.ProtoReflect.Descriptor instead.
+func (*BackupCatalogResponse) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *BackupCatalogResponse) GetRecord() *SnapshotRecord {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+// What is to be made of a backup.
+type RestoreCatalogConfig struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The catalogue's name; it need not be that of the one that was backed up.
+	Catalog string `protobuf:"bytes,1,opt,name=catalog,proto3" json:"catalog,omitempty"`
+	// Whether it takes the place of the catalogue of this name, whole and at once, if there is one.
+	Replace bool `protobuf:"varint,2,opt,name=replace,proto3" json:"replace,omitempty"`
+	// Ties attempts together in logs; at most 128 characters.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreCatalogConfig) Reset() {
+	*x = RestoreCatalogConfig{}
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreCatalogConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreCatalogConfig) ProtoMessage() {}
+
+func (x *RestoreCatalogConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreCatalogConfig.ProtoReflect.Descriptor instead.
+func (*RestoreCatalogConfig) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *RestoreCatalogConfig) GetCatalog() string {
+	if x != nil {
+		return x.Catalog
+	}
+	return ""
+}
+
+func (x *RestoreCatalogConfig) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
+}
+
+func (x *RestoreCatalogConfig) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// The config, then the backup.
+type RestoreCatalogRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exactly one must be set.
+	//
+	// Types that are valid to be assigned to Request:
+	//
+	//	*RestoreCatalogRequest_Config
+	//	*RestoreCatalogRequest_Record
+	Request       isRestoreCatalogRequest_Request `protobuf_oneof:"request"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreCatalogRequest) Reset() {
+	*x = RestoreCatalogRequest{}
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreCatalogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreCatalogRequest) ProtoMessage() {}
+
+func (x *RestoreCatalogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreCatalogRequest.ProtoReflect.Descriptor instead.
+func (*RestoreCatalogRequest) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *RestoreCatalogRequest) GetRequest() isRestoreCatalogRequest_Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *RestoreCatalogRequest) GetConfig() *RestoreCatalogConfig {
+	if x != nil {
+		if x, ok := x.Request.(*RestoreCatalogRequest_Config); ok {
+			return x.Config
+		}
+	}
+	return nil
+}
+
+func (x *RestoreCatalogRequest) GetRecord() *SnapshotRecord {
+	if x != nil {
+		if x, ok := x.Request.(*RestoreCatalogRequest_Record); ok {
+			return x.Record
+		}
+	}
+	return nil
+}
+
+type isRestoreCatalogRequest_Request interface {
+	isRestoreCatalogRequest_Request()
+}
+
+type RestoreCatalogRequest_Config struct {
+	// The first message of the stream, and only the first.
+	Config *RestoreCatalogConfig `protobuf:"bytes,1,opt,name=config,proto3,oneof"`
+}
+
+type RestoreCatalogRequest_Record struct {
+	// The next part of the backup.
+	Record *SnapshotRecord `protobuf:"bytes,2,opt,name=record,proto3,oneof"`
+}
+
+func (*RestoreCatalogRequest_Config) isRestoreCatalogRequest_Request() {}
+
+func (*RestoreCatalogRequest_Record) isRestoreCatalogRequest_Request() {}
+
+// How far it is, then the catalogue.
+type RestoreCatalogResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exactly one is set.
+	//
+	// Types that are valid to be assigned to Response:
+	//
+	//	*RestoreCatalogResponse_ProductCount
+	//	*RestoreCatalogResponse_Catalog
+	Response      isRestoreCatalogResponse_Response `protobuf_oneof:"response"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreCatalogResponse) Reset() {
+	*x = RestoreCatalogResponse{}
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreCatalogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreCatalogResponse) ProtoMessage() {}
+
+func (x *RestoreCatalogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreCatalogResponse.ProtoReflect.Descriptor instead.
+func (*RestoreCatalogResponse) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *RestoreCatalogResponse) GetResponse() isRestoreCatalogResponse_Response {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+func (x *RestoreCatalogResponse) GetProductCount() uint64 {
+	if x != nil {
+		if x, ok := x.Response.(*RestoreCatalogResponse_ProductCount); ok {
+			return x.ProductCount
+		}
+	}
+	return 0
+}
+
+func (x *RestoreCatalogResponse) GetCatalog() *Catalog {
+	if x != nil {
+		if x, ok := x.Response.(*RestoreCatalogResponse_Catalog); ok {
+			return x.Catalog
+		}
+	}
+	return nil
+}
+
+type isRestoreCatalogResponse_Response interface {
+	isRestoreCatalogResponse_Response()
+}
+
+type RestoreCatalogResponse_ProductCount struct {
+	// Products read so far.
+	ProductCount uint64 `protobuf:"varint,1,opt,name=product_count,json=productCount,proto3,oneof"`
+}
+
+type RestoreCatalogResponse_Catalog struct {
+	// The last message: the catalogue that was made.
+	Catalog *Catalog `protobuf:"bytes,2,opt,name=catalog,proto3,oneof"`
+}
+
+func (*RestoreCatalogResponse_ProductCount) isRestoreCatalogResponse_Response() {}
+
+func (*RestoreCatalogResponse_Catalog) isRestoreCatalogResponse_Response() {}
+
 var File_shoppable_v1_product_catalog_proto protoreflect.FileDescriptor
 
 const file_shoppable_v1_product_catalog_proto_rawDesc = "" +
@@ -2778,12 +3490,13 @@ const file_shoppable_v1_product_catalog_proto_rawDesc = "" +
 	"\x05force\x18\x02 \x01(\bR\x05force\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tR\trequestId\"\x17\n" +
-	"\x15DeleteCatalogResponse\"\x8a\x01\n" +
+	"\x15DeleteCatalogResponse\"\xb3\x01\n" +
 	"\x14UpsertProductsConfig\x12\x18\n" +
 	"\acatalog\x18\x01 \x01(\tR\acatalog\x129\n" +
 	"\x19create_catalog_if_missing\x18\x02 \x01(\bR\x16createCatalogIfMissing\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tR\trequestId\"q\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\x12'\n" +
+	"\x0freplace_catalog\x18\x04 \x01(\bR\x0ereplaceCatalog\"q\n" +
 	"\rProductUpsert\x12\x10\n" +
 	"\x03row\x18\x01 \x01(\x04R\x03row\x12/\n" +
 	"\aproduct\x18\x02 \x01(\v2\x15.shoppable.v1.ProductR\aproduct\x12\x1d\n" +
@@ -2879,7 +3592,49 @@ const file_shoppable_v1_product_catalog_proto_rawDesc = "" +
 	"\x06second\x18\x02 \x01(\v2\x1a.shoppable.v1.ProductImageR\x06second\x12\x1e\n" +
 	"\n" +
 	"similarity\x18\x03 \x01(\x02R\n" +
-	"similarity*\xbc\x01\n" +
+	"similarity\"*\n" +
+	"\x14BackupCatalogRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x93\x01\n" +
+	"\x0eSnapshotHeader\x12\x16\n" +
+	"\x06format\x18\x01 \x01(\rR\x06format\x12/\n" +
+	"\acatalog\x18\x02 \x01(\v2\x15.shoppable.v1.CatalogR\acatalog\x12\x16\n" +
+	"\x06rooted\x18\x03 \x01(\bR\x06rooted\x12 \n" +
+	"\vcalibration\x18\x04 \x01(\tR\vcalibration\"]\n" +
+	"\rSnapshotImage\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1c\n" +
+	"\tembedding\x18\x02 \x01(\fR\tembedding\x12\x16\n" +
+	"\x06colors\x18\x03 \x01(\fR\x06colors\"\x96\x01\n" +
+	"\x0fSnapshotProduct\x12\x1d\n" +
+	"\n" +
+	"product_id\x18\x01 \x01(\tR\tproductId\x12/\n" +
+	"\aproduct\x18\x02 \x01(\v2\x15.shoppable.v1.ProductR\aproduct\x123\n" +
+	"\x06images\x18\x03 \x03(\v2\x1b.shoppable.v1.SnapshotImageR\x06images\"o\n" +
+	"\vSnapshotEnd\x12#\n" +
+	"\rproduct_count\x18\x01 \x01(\x04R\fproductCount\x12\x1f\n" +
+	"\vimage_count\x18\x02 \x01(\x04R\n" +
+	"imageCount\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"\xbc\x01\n" +
+	"\x0eSnapshotRecord\x126\n" +
+	"\x06header\x18\x01 \x01(\v2\x1c.shoppable.v1.SnapshotHeaderH\x00R\x06header\x129\n" +
+	"\aproduct\x18\x02 \x01(\v2\x1d.shoppable.v1.SnapshotProductH\x00R\aproduct\x12-\n" +
+	"\x03end\x18\x03 \x01(\v2\x19.shoppable.v1.SnapshotEndH\x00R\x03endB\b\n" +
+	"\x06record\"M\n" +
+	"\x15BackupCatalogResponse\x124\n" +
+	"\x06record\x18\x01 \x01(\v2\x1c.shoppable.v1.SnapshotRecordR\x06record\"i\n" +
+	"\x14RestoreCatalogConfig\x12\x18\n" +
+	"\acatalog\x18\x01 \x01(\tR\acatalog\x12\x18\n" +
+	"\areplace\x18\x02 \x01(\bR\areplace\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tR\trequestId\"\x98\x01\n" +
+	"\x15RestoreCatalogRequest\x12<\n" +
+	"\x06config\x18\x01 \x01(\v2\".shoppable.v1.RestoreCatalogConfigH\x00R\x06config\x126\n" +
+	"\x06record\x18\x02 \x01(\v2\x1c.shoppable.v1.SnapshotRecordH\x00R\x06recordB\t\n" +
+	"\arequest\"~\n" +
+	"\x16RestoreCatalogResponse\x12%\n" +
+	"\rproduct_count\x18\x01 \x01(\x04H\x00R\fproductCount\x121\n" +
+	"\acatalog\x18\x02 \x01(\v2\x15.shoppable.v1.CatalogH\x00R\acatalogB\n" +
+	"\n" +
+	"\bresponse*\xbc\x01\n" +
 	"\fAvailability\x12\x1c\n" +
 	"\x18AVAILABILITY_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15AVAILABILITY_IN_STOCK\x10\x01\x12\x1d\n" +
@@ -2892,7 +3647,8 @@ const file_shoppable_v1_product_catalog_proto_rawDesc = "" +
 	"\x16UPSERT_OUTCOME_CREATED\x10\x01\x12\x1a\n" +
 	"\x16UPSERT_OUTCOME_UPDATED\x10\x02\x12\x1c\n" +
 	"\x18UPSERT_OUTCOME_UNCHANGED\x10\x03\x12\x19\n" +
-	"\x15UPSERT_OUTCOME_FAILED\x10\x042\xbb\t\n" +
+	"\x15UPSERT_OUTCOME_FAILED\x10\x042\xf8\n" +
+	"\n" +
 	"\x15ProductCatalogService\x12w\n" +
 	"\rCreateCatalog\x12\".shoppable.v1.CreateCatalogRequest\x1a#.shoppable.v1.CreateCatalogResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\acatalog\"\f/v1/catalogs\x12n\n" +
 	"\n" +
@@ -2905,7 +3661,9 @@ const file_shoppable_v1_product_catalog_proto_rawDesc = "" +
 	"\fListProducts\x12!.shoppable.v1.ListProductsRequest\x1a\".shoppable.v1.ListProductsResponse\"T\x82\xd3\xe4\x93\x02NZ*:\x01*\"%/v1/{parent=catalogs/*}/products:list\x12 /v1/{parent=catalogs/*}/products\x12\x82\x01\n" +
 	"\rDeleteProduct\x12\".shoppable.v1.DeleteProductRequest\x1a#.shoppable.v1.DeleteProductResponse\"(\x82\xd3\xe4\x93\x02\"* /v1/{name=catalogs/*/products/*}\x12e\n" +
 	"\x10CalibrateCatalog\x12%.shoppable.v1.CalibrateCatalogRequest\x1a&.shoppable.v1.CalibrateCatalogResponse(\x010\x01\x12]\n" +
-	"\x0eFindDuplicates\x12#.shoppable.v1.FindDuplicatesRequest\x1a$.shoppable.v1.FindDuplicatesResponse0\x01BB\n" +
+	"\x0eFindDuplicates\x12#.shoppable.v1.FindDuplicatesRequest\x1a$.shoppable.v1.FindDuplicatesResponse0\x01\x12Z\n" +
+	"\rBackupCatalog\x12\".shoppable.v1.BackupCatalogRequest\x1a#.shoppable.v1.BackupCatalogResponse0\x01\x12_\n" +
+	"\x0eRestoreCatalog\x12#.shoppable.v1.RestoreCatalogRequest\x1a$.shoppable.v1.RestoreCatalogResponse(\x010\x01BB\n" +
 	"\x10dev.shoppable.v1P\x01Z,shoppable.dev/client/shoppablev1;shoppablev1b\x06proto3"
 
 var (
@@ -2921,7 +3679,7 @@ func file_shoppable_v1_product_catalog_proto_rawDescGZIP() []byte {
 }
 
 var file_shoppable_v1_product_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_shoppable_v1_product_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_shoppable_v1_product_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_shoppable_v1_product_catalog_proto_goTypes = []any{
 	(Availability)(0),                // 0: shoppable.v1.Availability
 	(UpsertOutcome)(0),               // 1: shoppable.v1.UpsertOutcome
@@ -2961,26 +3719,36 @@ var file_shoppable_v1_product_catalog_proto_goTypes = []any{
 	(*FindDuplicatesRequest)(nil),    // 35: shoppable.v1.FindDuplicatesRequest
 	(*ProductImage)(nil),             // 36: shoppable.v1.ProductImage
 	(*FindDuplicatesResponse)(nil),   // 37: shoppable.v1.FindDuplicatesResponse
-	nil,                              // 38: shoppable.v1.Product.AttributesEntry
-	(*ModelVersion)(nil),             // 39: shoppable.v1.ModelVersion
-	(*timestamppb.Timestamp)(nil),    // 40: google.protobuf.Timestamp
-	(*Image)(nil),                    // 41: shoppable.v1.Image
-	(*money.Money)(nil),              // 42: google.type.Money
-	(*status.Status)(nil),            // 43: google.rpc.Status
+	(*BackupCatalogRequest)(nil),     // 38: shoppable.v1.BackupCatalogRequest
+	(*SnapshotHeader)(nil),           // 39: shoppable.v1.SnapshotHeader
+	(*SnapshotImage)(nil),            // 40: shoppable.v1.SnapshotImage
+	(*SnapshotProduct)(nil),          // 41: shoppable.v1.SnapshotProduct
+	(*SnapshotEnd)(nil),              // 42: shoppable.v1.SnapshotEnd
+	(*SnapshotRecord)(nil),           // 43: shoppable.v1.SnapshotRecord
+	(*BackupCatalogResponse)(nil),    // 44: shoppable.v1.BackupCatalogResponse
+	(*RestoreCatalogConfig)(nil),     // 45: shoppable.v1.RestoreCatalogConfig
+	(*RestoreCatalogRequest)(nil),    // 46: shoppable.v1.RestoreCatalogRequest
+	(*RestoreCatalogResponse)(nil),   // 47: shoppable.v1.RestoreCatalogResponse
+	nil,                              // 48: shoppable.v1.Product.AttributesEntry
+	(*ModelVersion)(nil),             // 49: shoppable.v1.ModelVersion
+	(*timestamppb.Timestamp)(nil),    // 50: google.protobuf.Timestamp
+	(*Image)(nil),                    // 51: shoppable.v1.Image
+	(*money.Money)(nil),              // 52: google.type.Money
+	(*status.Status)(nil),            // 53: google.rpc.Status
 }
 var file_shoppable_v1_product_catalog_proto_depIdxs = []int32{
-	39, // 0: shoppable.v1.Catalog.embedder:type_name -> shoppable.v1.ModelVersion
-	40, // 1: shoppable.v1.Catalog.create_time:type_name -> google.protobuf.Timestamp
-	40, // 2: shoppable.v1.Catalog.update_time:type_name -> google.protobuf.Timestamp
-	41, // 3: shoppable.v1.ReferenceImage.image:type_name -> shoppable.v1.Image
-	42, // 4: shoppable.v1.Product.price:type_name -> google.type.Money
+	49, // 0: shoppable.v1.Catalog.embedder:type_name -> shoppable.v1.ModelVersion
+	50, // 1: shoppable.v1.Catalog.create_time:type_name -> google.protobuf.Timestamp
+	50, // 2: shoppable.v1.Catalog.update_time:type_name -> google.protobuf.Timestamp
+	51, // 3: shoppable.v1.ReferenceImage.image:type_name -> shoppable.v1.Image
+	52, // 4: shoppable.v1.Product.price:type_name -> google.type.Money
 	0,  // 5: shoppable.v1.Product.availability:type_name -> shoppable.v1.Availability
-	38, // 6: shoppable.v1.Product.attributes:type_name -> shoppable.v1.Product.AttributesEntry
+	48, // 6: shoppable.v1.Product.attributes:type_name -> shoppable.v1.Product.AttributesEntry
 	3,  // 7: shoppable.v1.Product.images:type_name -> shoppable.v1.ReferenceImage
-	40, // 8: shoppable.v1.Product.create_time:type_name -> google.protobuf.Timestamp
-	40, // 9: shoppable.v1.Product.update_time:type_name -> google.protobuf.Timestamp
-	42, // 10: shoppable.v1.PriceRange.min:type_name -> google.type.Money
-	42, // 11: shoppable.v1.PriceRange.max:type_name -> google.type.Money
+	50, // 8: shoppable.v1.Product.create_time:type_name -> google.protobuf.Timestamp
+	50, // 9: shoppable.v1.Product.update_time:type_name -> google.protobuf.Timestamp
+	52, // 10: shoppable.v1.PriceRange.min:type_name -> google.type.Money
+	52, // 11: shoppable.v1.PriceRange.max:type_name -> google.type.Money
 	5,  // 12: shoppable.v1.ProductFilter.price:type_name -> shoppable.v1.PriceRange
 	0,  // 13: shoppable.v1.ProductFilter.availabilities:type_name -> shoppable.v1.Availability
 	6,  // 14: shoppable.v1.ProductFilter.attributes:type_name -> shoppable.v1.AttributeFilter
@@ -2996,13 +3764,13 @@ var file_shoppable_v1_product_catalog_proto_depIdxs = []int32{
 	17, // 24: shoppable.v1.UpsertProductsRequest.config:type_name -> shoppable.v1.UpsertProductsConfig
 	18, // 25: shoppable.v1.UpsertProductsRequest.upsert:type_name -> shoppable.v1.ProductUpsert
 	1,  // 26: shoppable.v1.UpsertResult.outcome:type_name -> shoppable.v1.UpsertOutcome
-	43, // 27: shoppable.v1.UpsertResult.status:type_name -> google.rpc.Status
+	53, // 27: shoppable.v1.UpsertResult.status:type_name -> google.rpc.Status
 	20, // 28: shoppable.v1.UpsertProductsResponse.result:type_name -> shoppable.v1.UpsertResult
 	21, // 29: shoppable.v1.UpsertProductsResponse.summary:type_name -> shoppable.v1.UpsertSummary
 	4,  // 30: shoppable.v1.GetProductResponse.product:type_name -> shoppable.v1.Product
 	8,  // 31: shoppable.v1.ListProductsRequest.filter:type_name -> shoppable.v1.ProductFilter
 	4,  // 32: shoppable.v1.ListProductsResponse.products:type_name -> shoppable.v1.Product
-	41, // 33: shoppable.v1.LabelledThing.views:type_name -> shoppable.v1.Image
+	51, // 33: shoppable.v1.LabelledThing.views:type_name -> shoppable.v1.Image
 	29, // 34: shoppable.v1.CalibrateCatalogRequest.config:type_name -> shoppable.v1.CalibrationConfig
 	30, // 35: shoppable.v1.CalibrateCatalogRequest.thing:type_name -> shoppable.v1.LabelledThing
 	32, // 36: shoppable.v1.CalibrationSummary.before:type_name -> shoppable.v1.MatchQuality
@@ -3012,31 +3780,45 @@ var file_shoppable_v1_product_catalog_proto_depIdxs = []int32{
 	4,  // 40: shoppable.v1.ProductImage.product:type_name -> shoppable.v1.Product
 	36, // 41: shoppable.v1.FindDuplicatesResponse.first:type_name -> shoppable.v1.ProductImage
 	36, // 42: shoppable.v1.FindDuplicatesResponse.second:type_name -> shoppable.v1.ProductImage
-	9,  // 43: shoppable.v1.ProductCatalogService.CreateCatalog:input_type -> shoppable.v1.CreateCatalogRequest
-	11, // 44: shoppable.v1.ProductCatalogService.GetCatalog:input_type -> shoppable.v1.GetCatalogRequest
-	13, // 45: shoppable.v1.ProductCatalogService.ListCatalogs:input_type -> shoppable.v1.ListCatalogsRequest
-	15, // 46: shoppable.v1.ProductCatalogService.DeleteCatalog:input_type -> shoppable.v1.DeleteCatalogRequest
-	19, // 47: shoppable.v1.ProductCatalogService.UpsertProducts:input_type -> shoppable.v1.UpsertProductsRequest
-	23, // 48: shoppable.v1.ProductCatalogService.GetProduct:input_type -> shoppable.v1.GetProductRequest
-	25, // 49: shoppable.v1.ProductCatalogService.ListProducts:input_type -> shoppable.v1.ListProductsRequest
-	27, // 50: shoppable.v1.ProductCatalogService.DeleteProduct:input_type -> shoppable.v1.DeleteProductRequest
-	31, // 51: shoppable.v1.ProductCatalogService.CalibrateCatalog:input_type -> shoppable.v1.CalibrateCatalogRequest
-	35, // 52: shoppable.v1.ProductCatalogService.FindDuplicates:input_type -> shoppable.v1.FindDuplicatesRequest
-	10, // 53: shoppable.v1.ProductCatalogService.CreateCatalog:output_type -> shoppable.v1.CreateCatalogResponse
-	12, // 54: shoppable.v1.ProductCatalogService.GetCatalog:output_type -> shoppable.v1.GetCatalogResponse
-	14, // 55: shoppable.v1.ProductCatalogService.ListCatalogs:output_type -> shoppable.v1.ListCatalogsResponse
-	16, // 56: shoppable.v1.ProductCatalogService.DeleteCatalog:output_type -> shoppable.v1.DeleteCatalogResponse
-	22, // 57: shoppable.v1.ProductCatalogService.UpsertProducts:output_type -> shoppable.v1.UpsertProductsResponse
-	24, // 58: shoppable.v1.ProductCatalogService.GetProduct:output_type -> shoppable.v1.GetProductResponse
-	26, // 59: shoppable.v1.ProductCatalogService.ListProducts:output_type -> shoppable.v1.ListProductsResponse
-	28, // 60: shoppable.v1.ProductCatalogService.DeleteProduct:output_type -> shoppable.v1.DeleteProductResponse
-	34, // 61: shoppable.v1.ProductCatalogService.CalibrateCatalog:output_type -> shoppable.v1.CalibrateCatalogResponse
-	37, // 62: shoppable.v1.ProductCatalogService.FindDuplicates:output_type -> shoppable.v1.FindDuplicatesResponse
-	53, // [53:63] is the sub-list for method output_type
-	43, // [43:53] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	2,  // 43: shoppable.v1.SnapshotHeader.catalog:type_name -> shoppable.v1.Catalog
+	4,  // 44: shoppable.v1.SnapshotProduct.product:type_name -> shoppable.v1.Product
+	40, // 45: shoppable.v1.SnapshotProduct.images:type_name -> shoppable.v1.SnapshotImage
+	39, // 46: shoppable.v1.SnapshotRecord.header:type_name -> shoppable.v1.SnapshotHeader
+	41, // 47: shoppable.v1.SnapshotRecord.product:type_name -> shoppable.v1.SnapshotProduct
+	42, // 48: shoppable.v1.SnapshotRecord.end:type_name -> shoppable.v1.SnapshotEnd
+	43, // 49: shoppable.v1.BackupCatalogResponse.record:type_name -> shoppable.v1.SnapshotRecord
+	45, // 50: shoppable.v1.RestoreCatalogRequest.config:type_name -> shoppable.v1.RestoreCatalogConfig
+	43, // 51: shoppable.v1.RestoreCatalogRequest.record:type_name -> shoppable.v1.SnapshotRecord
+	2,  // 52: shoppable.v1.RestoreCatalogResponse.catalog:type_name -> shoppable.v1.Catalog
+	9,  // 53: shoppable.v1.ProductCatalogService.CreateCatalog:input_type -> shoppable.v1.CreateCatalogRequest
+	11, // 54: shoppable.v1.ProductCatalogService.GetCatalog:input_type -> shoppable.v1.GetCatalogRequest
+	13, // 55: shoppable.v1.ProductCatalogService.ListCatalogs:input_type -> shoppable.v1.ListCatalogsRequest
+	15, // 56: shoppable.v1.ProductCatalogService.DeleteCatalog:input_type -> shoppable.v1.DeleteCatalogRequest
+	19, // 57: shoppable.v1.ProductCatalogService.UpsertProducts:input_type -> shoppable.v1.UpsertProductsRequest
+	23, // 58: shoppable.v1.ProductCatalogService.GetProduct:input_type -> shoppable.v1.GetProductRequest
+	25, // 59: shoppable.v1.ProductCatalogService.ListProducts:input_type -> shoppable.v1.ListProductsRequest
+	27, // 60: shoppable.v1.ProductCatalogService.DeleteProduct:input_type -> shoppable.v1.DeleteProductRequest
+	31, // 61: shoppable.v1.ProductCatalogService.CalibrateCatalog:input_type -> shoppable.v1.CalibrateCatalogRequest
+	35, // 62: shoppable.v1.ProductCatalogService.FindDuplicates:input_type -> shoppable.v1.FindDuplicatesRequest
+	38, // 63: shoppable.v1.ProductCatalogService.BackupCatalog:input_type -> shoppable.v1.BackupCatalogRequest
+	46, // 64: shoppable.v1.ProductCatalogService.RestoreCatalog:input_type -> shoppable.v1.RestoreCatalogRequest
+	10, // 65: shoppable.v1.ProductCatalogService.CreateCatalog:output_type -> shoppable.v1.CreateCatalogResponse
+	12, // 66: shoppable.v1.ProductCatalogService.GetCatalog:output_type -> shoppable.v1.GetCatalogResponse
+	14, // 67: shoppable.v1.ProductCatalogService.ListCatalogs:output_type -> shoppable.v1.ListCatalogsResponse
+	16, // 68: shoppable.v1.ProductCatalogService.DeleteCatalog:output_type -> shoppable.v1.DeleteCatalogResponse
+	22, // 69: shoppable.v1.ProductCatalogService.UpsertProducts:output_type -> shoppable.v1.UpsertProductsResponse
+	24, // 70: shoppable.v1.ProductCatalogService.GetProduct:output_type -> shoppable.v1.GetProductResponse
+	26, // 71: shoppable.v1.ProductCatalogService.ListProducts:output_type -> shoppable.v1.ListProductsResponse
+	28, // 72: shoppable.v1.ProductCatalogService.DeleteProduct:output_type -> shoppable.v1.DeleteProductResponse
+	34, // 73: shoppable.v1.ProductCatalogService.CalibrateCatalog:output_type -> shoppable.v1.CalibrateCatalogResponse
+	37, // 74: shoppable.v1.ProductCatalogService.FindDuplicates:output_type -> shoppable.v1.FindDuplicatesResponse
+	44, // 75: shoppable.v1.ProductCatalogService.BackupCatalog:output_type -> shoppable.v1.BackupCatalogResponse
+	47, // 76: shoppable.v1.ProductCatalogService.RestoreCatalog:output_type -> shoppable.v1.RestoreCatalogResponse
+	65, // [65:77] is the sub-list for method output_type
+	53, // [53:65] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_shoppable_v1_product_catalog_proto_init() }
@@ -3064,13 +3846,26 @@ func file_shoppable_v1_product_catalog_proto_init() {
 		(*CalibrateCatalogResponse_Summary)(nil),
 	}
 	file_shoppable_v1_product_catalog_proto_msgTypes[33].OneofWrappers = []any{}
+	file_shoppable_v1_product_catalog_proto_msgTypes[41].OneofWrappers = []any{
+		(*SnapshotRecord_Header)(nil),
+		(*SnapshotRecord_Product)(nil),
+		(*SnapshotRecord_End)(nil),
+	}
+	file_shoppable_v1_product_catalog_proto_msgTypes[44].OneofWrappers = []any{
+		(*RestoreCatalogRequest_Config)(nil),
+		(*RestoreCatalogRequest_Record)(nil),
+	}
+	file_shoppable_v1_product_catalog_proto_msgTypes[45].OneofWrappers = []any{
+		(*RestoreCatalogResponse_ProductCount)(nil),
+		(*RestoreCatalogResponse_Catalog)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoppable_v1_product_catalog_proto_rawDesc), len(file_shoppable_v1_product_catalog_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   37,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

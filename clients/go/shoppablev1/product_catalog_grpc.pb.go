@@ -35,6 +35,8 @@ const (
 	ProductCatalogService_DeleteProduct_FullMethodName    = "/shoppable.v1.ProductCatalogService/DeleteProduct"
 	ProductCatalogService_CalibrateCatalog_FullMethodName = "/shoppable.v1.ProductCatalogService/CalibrateCatalog"
 	ProductCatalogService_FindDuplicates_FullMethodName   = "/shoppable.v1.ProductCatalogService/FindDuplicates"
+	ProductCatalogService_BackupCatalog_FullMethodName    = "/shoppable.v1.ProductCatalogService/BackupCatalog"
+	ProductCatalogService_RestoreCatalog_FullMethodName   = "/shoppable.v1.ProductCatalogService/RestoreCatalog"
 )
 
 // ProductCatalogServiceClient is the client API for ProductCatalogService service.
@@ -83,6 +85,20 @@ type ProductCatalogServiceClient interface {
 	// image is compared with its nearest neighbours only; pairs are sent as they are found, each pair of products once
 	// for each pair of their images. A catalogue that changes meanwhile is read as it changes.
 	FindDuplicates(ctx context.Context, in *FindDuplicatesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FindDuplicatesResponse], error)
+	// Reads a catalogue whole: products, vectors and calibration, to be kept as a file and restored without embedding
+	// anything again. First its header, then its products in order of their ids, then an end. Writes go on meanwhile: each
+	// product comes as it was at one moment, and the end tells the revision that was reached by then. The reader's pace is
+	// the server's.
+	BackupCatalog(ctx context.Context, in *BackupCatalogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupCatalogResponse], error)
+	// Makes a catalogue of a backup. The first request is the config, then the backup's records follow, all of them and as
+	// they came. The catalogue appears once its end has been read; a stream that breaks off leaves nothing and changes
+	// nothing. How many products are read is told now and then, and the catalogue at the end. Products keep their times and revisions; the catalogue's revision is higher than it has ever been.
+	//
+	// Errors: INVALID_ARGUMENT (records out of order, missing, or wrong: the violation names the product),
+	// ALREADY_EXISTS (and `replace` is not set), FAILED_PRECONDITION (made with an embedder that this server does not run,
+	// reason EMBEDDER_MISMATCH; of a newer format, reason SNAPSHOT_TOO_NEW; the catalogue to be replaced has changed
+	// meanwhile, reason CATALOG_CHANGED).
+	RestoreCatalog(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RestoreCatalogRequest, RestoreCatalogResponse], error)
 }
 
 type productCatalogServiceClient struct {
@@ -208,6 +224,38 @@ func (c *productCatalogServiceClient) FindDuplicates(ctx context.Context, in *Fi
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ProductCatalogService_FindDuplicatesClient = grpc.ServerStreamingClient[FindDuplicatesResponse]
 
+func (c *productCatalogServiceClient) BackupCatalog(ctx context.Context, in *BackupCatalogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupCatalogResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ProductCatalogService_ServiceDesc.Streams[3], ProductCatalogService_BackupCatalog_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupCatalogRequest, BackupCatalogResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ProductCatalogService_BackupCatalogClient = grpc.ServerStreamingClient[BackupCatalogResponse]
+
+func (c *productCatalogServiceClient) RestoreCatalog(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RestoreCatalogRequest, RestoreCatalogResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ProductCatalogService_ServiceDesc.Streams[4], ProductCatalogService_RestoreCatalog_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RestoreCatalogRequest, RestoreCatalogResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ProductCatalogService_RestoreCatalogClient = grpc.BidiStreamingClient[RestoreCatalogRequest, RestoreCatalogResponse]
+
 // ProductCatalogServiceServer is the server API for ProductCatalogService service.
 // All implementations must embed UnimplementedProductCatalogServiceServer
 // for forward compatibility.
@@ -254,6 +302,20 @@ type ProductCatalogServiceServer interface {
 	// image is compared with its nearest neighbours only; pairs are sent as they are found, each pair of products once
 	// for each pair of their images. A catalogue that changes meanwhile is read as it changes.
 	FindDuplicates(*FindDuplicatesRequest, grpc.ServerStreamingServer[FindDuplicatesResponse]) error
+	// Reads a catalogue whole: products, vectors and calibration, to be kept as a file and restored without embedding
+	// anything again. First its header, then its products in order of their ids, then an end. Writes go on meanwhile: each
+	// product comes as it was at one moment, and the end tells the revision that was reached by then. The reader's pace is
+	// the server's.
+	BackupCatalog(*BackupCatalogRequest, grpc.ServerStreamingServer[BackupCatalogResponse]) error
+	// Makes a catalogue of a backup. The first request is the config, then the backup's records follow, all of them and as
+	// they came. The catalogue appears once its end has been read; a stream that breaks off leaves nothing and changes
+	// nothing. How many products are read is told now and then, and the catalogue at the end. Products keep their times and revisions; the catalogue's revision is higher than it has ever been.
+	//
+	// Errors: INVALID_ARGUMENT (records out of order, missing, or wrong: the violation names the product),
+	// ALREADY_EXISTS (and `replace` is not set), FAILED_PRECONDITION (made with an embedder that this server does not run,
+	// reason EMBEDDER_MISMATCH; of a newer format, reason SNAPSHOT_TOO_NEW; the catalogue to be replaced has changed
+	// meanwhile, reason CATALOG_CHANGED).
+	RestoreCatalog(grpc.BidiStreamingServer[RestoreCatalogRequest, RestoreCatalogResponse]) error
 	mustEmbedUnimplementedProductCatalogServiceServer()
 }
 
@@ -293,6 +355,12 @@ func (UnimplementedProductCatalogServiceServer) CalibrateCatalog(grpc.BidiStream
 }
 func (UnimplementedProductCatalogServiceServer) FindDuplicates(*FindDuplicatesRequest, grpc.ServerStreamingServer[FindDuplicatesResponse]) error {
 	return status.Error(codes.Unimplemented, "method FindDuplicates not implemented")
+}
+func (UnimplementedProductCatalogServiceServer) BackupCatalog(*BackupCatalogRequest, grpc.ServerStreamingServer[BackupCatalogResponse]) error {
+	return status.Error(codes.Unimplemented, "method BackupCatalog not implemented")
+}
+func (UnimplementedProductCatalogServiceServer) RestoreCatalog(grpc.BidiStreamingServer[RestoreCatalogRequest, RestoreCatalogResponse]) error {
+	return status.Error(codes.Unimplemented, "method RestoreCatalog not implemented")
 }
 func (UnimplementedProductCatalogServiceServer) mustEmbedUnimplementedProductCatalogServiceServer() {}
 func (UnimplementedProductCatalogServiceServer) testEmbeddedByValue()                               {}
@@ -466,6 +534,24 @@ func _ProductCatalogService_FindDuplicates_Handler(srv interface{}, stream grpc.
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ProductCatalogService_FindDuplicatesServer = grpc.ServerStreamingServer[FindDuplicatesResponse]
 
+func _ProductCatalogService_BackupCatalog_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupCatalogRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ProductCatalogServiceServer).BackupCatalog(m, &grpc.GenericServerStream[BackupCatalogRequest, BackupCatalogResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ProductCatalogService_BackupCatalogServer = grpc.ServerStreamingServer[BackupCatalogResponse]
+
+func _ProductCatalogService_RestoreCatalog_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ProductCatalogServiceServer).RestoreCatalog(&grpc.GenericServerStream[RestoreCatalogRequest, RestoreCatalogResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ProductCatalogService_RestoreCatalogServer = grpc.BidiStreamingServer[RestoreCatalogRequest, RestoreCatalogResponse]
+
 // ProductCatalogService_ServiceDesc is the grpc.ServiceDesc for ProductCatalogService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -519,6 +605,17 @@ var ProductCatalogService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "FindDuplicates",
 			Handler:       _ProductCatalogService_FindDuplicates_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "BackupCatalog",
+			Handler:       _ProductCatalogService_BackupCatalog_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "RestoreCatalog",
+			Handler:       _ProductCatalogService_RestoreCatalog_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "shoppable/v1/product_catalog.proto",

@@ -348,6 +348,72 @@ func (x *MatchDiversity) GetMaxProducts() uint32 {
 	return 0
 }
 
+// Products with nearly the same picture count as one, such as offers of several sellers with the maker's photo, or a
+// counterfeit with a copied one. Of each such group one stays, with its own evidence; margins and confidences are then
+// those of a list without the others.
+type MatchCollapse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What tells which one stays: "brand", or the key of an attribute that the catalogue's products carry, such as `seller`.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Its values, the most preferred first; at most 100. Of products whose value is none of these, the most alike stays.
+	Preferred []string `protobuf:"bytes,2,rep,name=preferred,proto3" json:"preferred,omitempty"`
+	// Lowest likeness of two pictures, 0.5..1, as in FindDuplicates; default 0.92. Their colours must be the same as well.
+	MinSimilarity *float32 `protobuf:"fixed32,3,opt,name=min_similarity,json=minSimilarity,proto3,oneof" json:"min_similarity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MatchCollapse) Reset() {
+	*x = MatchCollapse{}
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MatchCollapse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MatchCollapse) ProtoMessage() {}
+
+func (x *MatchCollapse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MatchCollapse.ProtoReflect.Descriptor instead.
+func (*MatchCollapse) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *MatchCollapse) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *MatchCollapse) GetPreferred() []string {
+	if x != nil {
+		return x.Preferred
+	}
+	return nil
+}
+
+func (x *MatchCollapse) GetMinSimilarity() float32 {
+	if x != nil && x.MinSimilarity != nil {
+		return *x.MinSimilarity
+	}
+	return 0
+}
+
 // Things, and which products are wanted.
 type MatchProductsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -375,14 +441,16 @@ type MatchProductsRequest struct {
 	// result has no products, no embeddings, and says OPTED_OUT. Default no.
 	OffersOptOut bool `protobuf:"varint,30,opt,name=offers_opt_out,json=offersOptOut,proto3" json:"offers_opt_out,omitempty"`
 	// So that one seller does not fill the list; default no limit.
-	Diversity     *MatchDiversity `protobuf:"bytes,10,opt,name=diversity,proto3" json:"diversity,omitempty"`
+	Diversity *MatchDiversity `protobuf:"bytes,10,opt,name=diversity,proto3" json:"diversity,omitempty"`
+	// So that copies of a picture count as one product; default each counts.
+	Collapse      *MatchCollapse `protobuf:"bytes,11,opt,name=collapse,proto3" json:"collapse,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MatchProductsRequest) Reset() {
 	*x = MatchProductsRequest{}
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[4]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -394,7 +462,7 @@ func (x *MatchProductsRequest) String() string {
 func (*MatchProductsRequest) ProtoMessage() {}
 
 func (x *MatchProductsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[4]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -407,7 +475,7 @@ func (x *MatchProductsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchProductsRequest.ProtoReflect.Descriptor instead.
 func (*MatchProductsRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{4}
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *MatchProductsRequest) GetCatalog() string {
@@ -487,6 +555,13 @@ func (x *MatchProductsRequest) GetDiversity() *MatchDiversity {
 	return nil
 }
 
+func (x *MatchProductsRequest) GetCollapse() *MatchCollapse {
+	if x != nil {
+		return x.Collapse
+	}
+	return nil
+}
+
 // Why a product was found.
 type MatchEvidence struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -511,7 +586,7 @@ type MatchEvidence struct {
 
 func (x *MatchEvidence) Reset() {
 	*x = MatchEvidence{}
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[5]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -523,7 +598,7 @@ func (x *MatchEvidence) String() string {
 func (*MatchEvidence) ProtoMessage() {}
 
 func (x *MatchEvidence) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[5]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -536,7 +611,7 @@ func (x *MatchEvidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchEvidence.ProtoReflect.Descriptor instead.
 func (*MatchEvidence) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{5}
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *MatchEvidence) GetViewIndex() uint32 {
@@ -588,6 +663,61 @@ func (x *MatchEvidence) GetAgreeingViews() uint32 {
 	return 0
 }
 
+// A product that was left out for one with nearly the same picture.
+type CollapsedProduct struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The product, as stored.
+	Product *Product `protobuf:"bytes,1,opt,name=product,proto3" json:"product,omitempty"`
+	// Its likeness to the thing over all views, -1..1.
+	Similarity    float32 `protobuf:"fixed32,2,opt,name=similarity,proto3" json:"similarity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CollapsedProduct) Reset() {
+	*x = CollapsedProduct{}
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CollapsedProduct) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CollapsedProduct) ProtoMessage() {}
+
+func (x *CollapsedProduct) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CollapsedProduct.ProtoReflect.Descriptor instead.
+func (*CollapsedProduct) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CollapsedProduct) GetProduct() *Product {
+	if x != nil {
+		return x.Product
+	}
+	return nil
+}
+
+func (x *CollapsedProduct) GetSimilarity() float32 {
+	if x != nil {
+		return x.Similarity
+	}
+	return 0
+}
+
 // A product that a thing may be.
 type ProductMatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -601,14 +731,16 @@ type ProductMatch struct {
 	// What that comes to.
 	Decision MatchDecision `protobuf:"varint,4,opt,name=decision,proto3,enum=shoppable.v1.MatchDecision" json:"decision,omitempty"`
 	// Why.
-	Evidence      *MatchEvidence `protobuf:"bytes,5,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	Evidence *MatchEvidence `protobuf:"bytes,5,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	// What it stands for, if copies were to count as one: the most alike first.
+	Collapsed     []*CollapsedProduct `protobuf:"bytes,6,rep,name=collapsed,proto3" json:"collapsed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProductMatch) Reset() {
 	*x = ProductMatch{}
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[6]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -620,7 +752,7 @@ func (x *ProductMatch) String() string {
 func (*ProductMatch) ProtoMessage() {}
 
 func (x *ProductMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[6]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -633,7 +765,7 @@ func (x *ProductMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProductMatch.ProtoReflect.Descriptor instead.
 func (*ProductMatch) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{6}
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ProductMatch) GetProduct() *Product {
@@ -671,6 +803,13 @@ func (x *ProductMatch) GetEvidence() *MatchEvidence {
 	return nil
 }
 
+func (x *ProductMatch) GetCollapsed() []*CollapsedProduct {
+	if x != nil {
+		return x.Collapsed
+	}
+	return nil
+}
+
 // What one thing may be.
 type MatchResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -690,7 +829,7 @@ type MatchResult struct {
 
 func (x *MatchResult) Reset() {
 	*x = MatchResult{}
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[7]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -702,7 +841,7 @@ func (x *MatchResult) String() string {
 func (*MatchResult) ProtoMessage() {}
 
 func (x *MatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[7]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -715,7 +854,7 @@ func (x *MatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchResult.ProtoReflect.Descriptor instead.
 func (*MatchResult) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{7}
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *MatchResult) GetProducts() []*ProductMatch {
@@ -768,7 +907,7 @@ type MatchProductsResponse struct {
 
 func (x *MatchProductsResponse) Reset() {
 	*x = MatchProductsResponse{}
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[8]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +919,7 @@ func (x *MatchProductsResponse) String() string {
 func (*MatchProductsResponse) ProtoMessage() {}
 
 func (x *MatchProductsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[8]
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +932,7 @@ func (x *MatchProductsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchProductsResponse.ProtoReflect.Descriptor instead.
 func (*MatchProductsResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{8}
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MatchProductsResponse) GetResults() []*MatchResult {
@@ -817,6 +956,275 @@ func (x *MatchProductsResponse) GetEmbedder() *ModelVersion {
 	return nil
 }
 
+// What to look for: a text, or one of `like`, or both.
+type SearchProductsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The catalogue's name, `catalogs/{catalog}`.
+	Catalog string `protobuf:"bytes,1,opt,name=catalog,proto3" json:"catalog,omitempty"`
+	// Words, at most 500 characters.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// What the products should look like; default nothing.
+	//
+	// Types that are valid to be assigned to Like:
+	//
+	//	*SearchProductsRequest_Image
+	//	*SearchProductsRequest_Product
+	Like isSearchProductsRequest_Like `protobuf_oneof:"like"`
+	// Which products may be found; default all.
+	Filter *ProductFilter `protobuf:"bytes,5,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Most products, the best first, 1..100; default 10.
+	MaxProducts *uint32 `protobuf:"varint,6,opt,name=max_products,json=maxProducts,proto3,oneof" json:"max_products,omitempty"`
+	// So that one seller does not fill the list; default no limit.
+	Diversity *MatchDiversity `protobuf:"bytes,7,opt,name=diversity,proto3" json:"diversity,omitempty"`
+	// The catalogue must have reached this revision; default any.
+	MinRevision   *int64 `protobuf:"varint,8,opt,name=min_revision,json=minRevision,proto3,oneof" json:"min_revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchProductsRequest) Reset() {
+	*x = SearchProductsRequest{}
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchProductsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchProductsRequest) ProtoMessage() {}
+
+func (x *SearchProductsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchProductsRequest.ProtoReflect.Descriptor instead.
+func (*SearchProductsRequest) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SearchProductsRequest) GetCatalog() string {
+	if x != nil {
+		return x.Catalog
+	}
+	return ""
+}
+
+func (x *SearchProductsRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *SearchProductsRequest) GetLike() isSearchProductsRequest_Like {
+	if x != nil {
+		return x.Like
+	}
+	return nil
+}
+
+func (x *SearchProductsRequest) GetImage() *Image {
+	if x != nil {
+		if x, ok := x.Like.(*SearchProductsRequest_Image); ok {
+			return x.Image
+		}
+	}
+	return nil
+}
+
+func (x *SearchProductsRequest) GetProduct() string {
+	if x != nil {
+		if x, ok := x.Like.(*SearchProductsRequest_Product); ok {
+			return x.Product
+		}
+	}
+	return ""
+}
+
+func (x *SearchProductsRequest) GetFilter() *ProductFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *SearchProductsRequest) GetMaxProducts() uint32 {
+	if x != nil && x.MaxProducts != nil {
+		return *x.MaxProducts
+	}
+	return 0
+}
+
+func (x *SearchProductsRequest) GetDiversity() *MatchDiversity {
+	if x != nil {
+		return x.Diversity
+	}
+	return nil
+}
+
+func (x *SearchProductsRequest) GetMinRevision() int64 {
+	if x != nil && x.MinRevision != nil {
+		return *x.MinRevision
+	}
+	return 0
+}
+
+type isSearchProductsRequest_Like interface {
+	isSearchProductsRequest_Like()
+}
+
+type SearchProductsRequest_Image struct {
+	// A crop around a thing.
+	Image *Image `protobuf:"bytes,3,opt,name=image,proto3,oneof"`
+}
+
+type SearchProductsRequest_Product struct {
+	// A product's name, of the same catalogue. It is not found itself.
+	Product string `protobuf:"bytes,4,opt,name=product,proto3,oneof"`
+}
+
+func (*SearchProductsRequest_Image) isSearchProductsRequest_Like() {}
+
+func (*SearchProductsRequest_Product) isSearchProductsRequest_Like() {}
+
+// A product, and why it was found.
+type SearchHit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The product, as stored.
+	Product *Product `protobuf:"bytes,1,opt,name=product,proto3" json:"product,omitempty"`
+	// Orders the products of one answer, and means nothing beside another's.
+	Score float32 `protobuf:"fixed32,2,opt,name=score,proto3" json:"score,omitempty"`
+	// How well its words fit, above 0 (BM25); absent if they did not find it.
+	TextScore *float32 `protobuf:"fixed32,3,opt,name=text_score,json=textScore,proto3,oneof" json:"text_score,omitempty"`
+	// How like it looks, -1..1, as in a match; absent if that did not find it.
+	Similarity    *float32 `protobuf:"fixed32,4,opt,name=similarity,proto3,oneof" json:"similarity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchHit) Reset() {
+	*x = SearchHit{}
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchHit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchHit) ProtoMessage() {}
+
+func (x *SearchHit) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchHit.ProtoReflect.Descriptor instead.
+func (*SearchHit) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SearchHit) GetProduct() *Product {
+	if x != nil {
+		return x.Product
+	}
+	return nil
+}
+
+func (x *SearchHit) GetScore() float32 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *SearchHit) GetTextScore() float32 {
+	if x != nil && x.TextScore != nil {
+		return *x.TextScore
+	}
+	return 0
+}
+
+func (x *SearchHit) GetSimilarity() float32 {
+	if x != nil && x.Similarity != nil {
+		return *x.Similarity
+	}
+	return 0
+}
+
+// The products, and what they were found in.
+type SearchProductsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The products, the best first.
+	Products []*SearchHit `protobuf:"bytes,1,rep,name=products,proto3" json:"products,omitempty"`
+	// The catalogue's revision that was searched.
+	CatalogRevision int64 `protobuf:"varint,2,opt,name=catalog_revision,json=catalogRevision,proto3" json:"catalog_revision,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *SearchProductsResponse) Reset() {
+	*x = SearchProductsResponse{}
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchProductsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchProductsResponse) ProtoMessage() {}
+
+func (x *SearchProductsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_matcher_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchProductsResponse.ProtoReflect.Descriptor instead.
+func (*SearchProductsResponse) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_matcher_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SearchProductsResponse) GetProducts() []*SearchHit {
+	if x != nil {
+		return x.Products
+	}
+	return nil
+}
+
+func (x *SearchProductsResponse) GetCatalogRevision() int64 {
+	if x != nil {
+		return x.CatalogRevision
+	}
+	return 0
+}
+
 var File_shoppable_v1_product_matcher_proto protoreflect.FileDescriptor
 
 const file_shoppable_v1_product_matcher_proto_rawDesc = "" +
@@ -837,7 +1245,12 @@ const file_shoppable_v1_product_matcher_proto_rawDesc = "" +
 	"\x0eMatchDiversity\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12&\n" +
 	"\fmax_products\x18\x02 \x01(\rH\x00R\vmaxProducts\x88\x01\x01B\x0f\n" +
-	"\r_max_products\"\xeb\x04\n" +
+	"\r_max_products\"~\n" +
+	"\rMatchCollapse\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1c\n" +
+	"\tpreferred\x18\x02 \x03(\tR\tpreferred\x12*\n" +
+	"\x0emin_similarity\x18\x03 \x01(\x02H\x00R\rminSimilarity\x88\x01\x01B\x11\n" +
+	"\x0f_min_similarity\"\xa4\x05\n" +
 	"\x14MatchProductsRequest\x12\x18\n" +
 	"\acatalog\x18\x01 \x01(\tR\acatalog\x122\n" +
 	"\aqueries\x18\x02 \x03(\v2\x18.shoppable.v1.MatchQueryR\aqueries\x123\n" +
@@ -850,7 +1263,8 @@ const file_shoppable_v1_product_matcher_proto_rawDesc = "" +
 	"\x12include_embeddings\x18\t \x01(\bR\x11includeEmbeddings\x12$\n" +
 	"\x0eoffers_opt_out\x18\x1e \x01(\bR\foffersOptOut\x12:\n" +
 	"\tdiversity\x18\n" +
-	" \x01(\v2\x1c.shoppable.v1.MatchDiversityR\tdiversityB\x0f\n" +
+	" \x01(\v2\x1c.shoppable.v1.MatchDiversityR\tdiversity\x127\n" +
+	"\bcollapse\x18\v \x01(\v2\x1b.shoppable.v1.MatchCollapseR\bcollapseB\x0f\n" +
 	"\r_max_productsB\x11\n" +
 	"\x0f_min_confidenceB\x13\n" +
 	"\x11_match_confidenceB\x15\n" +
@@ -865,7 +1279,12 @@ const file_shoppable_v1_product_matcher_proto_rawDesc = "" +
 	"\x06margin\x18\x05 \x01(\x02H\x00R\x06margin\x88\x01\x01\x12\x14\n" +
 	"\x05views\x18\x06 \x01(\rR\x05views\x12%\n" +
 	"\x0eagreeing_views\x18\a \x01(\rR\ragreeingViewsB\t\n" +
-	"\a_margin\"\xf1\x01\n" +
+	"\a_margin\"c\n" +
+	"\x10CollapsedProduct\x12/\n" +
+	"\aproduct\x18\x01 \x01(\v2\x15.shoppable.v1.ProductR\aproduct\x12\x1e\n" +
+	"\n" +
+	"similarity\x18\x02 \x01(\x02R\n" +
+	"similarity\"\xaf\x02\n" +
 	"\fProductMatch\x12/\n" +
 	"\aproduct\x18\x01 \x01(\v2\x15.shoppable.v1.ProductR\aproduct\x12\x1e\n" +
 	"\n" +
@@ -875,7 +1294,8 @@ const file_shoppable_v1_product_matcher_proto_rawDesc = "" +
 	"confidence\x18\x03 \x01(\x02R\n" +
 	"confidence\x127\n" +
 	"\bdecision\x18\x04 \x01(\x0e2\x1b.shoppable.v1.MatchDecisionR\bdecision\x127\n" +
-	"\bevidence\x18\x05 \x01(\v2\x1b.shoppable.v1.MatchEvidenceR\bevidence\"\x9d\x02\n" +
+	"\bevidence\x18\x05 \x01(\v2\x1b.shoppable.v1.MatchEvidenceR\bevidence\x12<\n" +
+	"\tcollapsed\x18\x06 \x03(\v2\x1e.shoppable.v1.CollapsedProductR\tcollapsed\"\x9d\x02\n" +
 	"\vMatchResult\x126\n" +
 	"\bproducts\x18\x01 \x03(\v2\x1a.shoppable.v1.ProductMatchR\bproducts\x127\n" +
 	"\bdecision\x18\x02 \x01(\x0e2\x1b.shoppable.v1.MatchDecisionR\bdecision\x127\n" +
@@ -887,14 +1307,40 @@ const file_shoppable_v1_product_matcher_proto_rawDesc = "" +
 	"\x15MatchProductsResponse\x123\n" +
 	"\aresults\x18\x01 \x03(\v2\x19.shoppable.v1.MatchResultR\aresults\x12)\n" +
 	"\x10catalog_revision\x18\x02 \x01(\x03R\x0fcatalogRevision\x126\n" +
-	"\bembedder\x18\x03 \x01(\v2\x1a.shoppable.v1.ModelVersionR\bembedder*\x82\x01\n" +
+	"\bembedder\x18\x03 \x01(\v2\x1a.shoppable.v1.ModelVersionR\bembedder\"\xf9\x02\n" +
+	"\x15SearchProductsRequest\x12\x18\n" +
+	"\acatalog\x18\x01 \x01(\tR\acatalog\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12+\n" +
+	"\x05image\x18\x03 \x01(\v2\x13.shoppable.v1.ImageH\x00R\x05image\x12\x1a\n" +
+	"\aproduct\x18\x04 \x01(\tH\x00R\aproduct\x123\n" +
+	"\x06filter\x18\x05 \x01(\v2\x1b.shoppable.v1.ProductFilterR\x06filter\x12&\n" +
+	"\fmax_products\x18\x06 \x01(\rH\x01R\vmaxProducts\x88\x01\x01\x12:\n" +
+	"\tdiversity\x18\a \x01(\v2\x1c.shoppable.v1.MatchDiversityR\tdiversity\x12&\n" +
+	"\fmin_revision\x18\b \x01(\x03H\x02R\vminRevision\x88\x01\x01B\x06\n" +
+	"\x04likeB\x0f\n" +
+	"\r_max_productsB\x0f\n" +
+	"\r_min_revision\"\xb9\x01\n" +
+	"\tSearchHit\x12/\n" +
+	"\aproduct\x18\x01 \x01(\v2\x15.shoppable.v1.ProductR\aproduct\x12\x14\n" +
+	"\x05score\x18\x02 \x01(\x02R\x05score\x12\"\n" +
+	"\n" +
+	"text_score\x18\x03 \x01(\x02H\x00R\ttextScore\x88\x01\x01\x12#\n" +
+	"\n" +
+	"similarity\x18\x04 \x01(\x02H\x01R\n" +
+	"similarity\x88\x01\x01B\r\n" +
+	"\v_text_scoreB\r\n" +
+	"\v_similarity\"x\n" +
+	"\x16SearchProductsResponse\x123\n" +
+	"\bproducts\x18\x01 \x03(\v2\x17.shoppable.v1.SearchHitR\bproducts\x12)\n" +
+	"\x10catalog_revision\x18\x02 \x01(\x03R\x0fcatalogRevision*\x82\x01\n" +
 	"\rMatchDecision\x12\x1e\n" +
 	"\x1aMATCH_DECISION_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14MATCH_DECISION_MATCH\x10\x01\x12\x1a\n" +
 	"\x16MATCH_DECISION_SIMILAR\x10\x02\x12\x1b\n" +
-	"\x17MATCH_DECISION_NO_MATCH\x10\x032\xa5\x01\n" +
+	"\x17MATCH_DECISION_NO_MATCH\x10\x032\xb7\x02\n" +
 	"\x15ProductMatcherService\x12\x8b\x01\n" +
-	"\rMatchProducts\x12\".shoppable.v1.MatchProductsRequest\x1a#.shoppable.v1.MatchProductsResponse\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/{catalog=catalogs/*}:matchProductsBB\n" +
+	"\rMatchProducts\x12\".shoppable.v1.MatchProductsRequest\x1a#.shoppable.v1.MatchProductsResponse\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/{catalog=catalogs/*}:matchProducts\x12\x8f\x01\n" +
+	"\x0eSearchProducts\x12#.shoppable.v1.SearchProductsRequest\x1a$.shoppable.v1.SearchProductsResponse\"2\x82\xd3\xe4\x93\x02,:\x01*\"'/v1/{catalog=catalogs/*}:searchProductsBB\n" +
 	"\x10dev.shoppable.v1P\x01Z,shoppable.dev/client/shoppablev1;shoppablev1b\x06proto3"
 
 var (
@@ -910,50 +1356,65 @@ func file_shoppable_v1_product_matcher_proto_rawDescGZIP() []byte {
 }
 
 var file_shoppable_v1_product_matcher_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_shoppable_v1_product_matcher_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_shoppable_v1_product_matcher_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_shoppable_v1_product_matcher_proto_goTypes = []any{
-	(MatchDecision)(0),            // 0: shoppable.v1.MatchDecision
-	(*Embedding)(nil),             // 1: shoppable.v1.Embedding
-	(*MatchView)(nil),             // 2: shoppable.v1.MatchView
-	(*MatchQuery)(nil),            // 3: shoppable.v1.MatchQuery
-	(*MatchDiversity)(nil),        // 4: shoppable.v1.MatchDiversity
-	(*MatchProductsRequest)(nil),  // 5: shoppable.v1.MatchProductsRequest
-	(*MatchEvidence)(nil),         // 6: shoppable.v1.MatchEvidence
-	(*ProductMatch)(nil),          // 7: shoppable.v1.ProductMatch
-	(*MatchResult)(nil),           // 8: shoppable.v1.MatchResult
-	(*MatchProductsResponse)(nil), // 9: shoppable.v1.MatchProductsResponse
-	(*ModelVersion)(nil),          // 10: shoppable.v1.ModelVersion
-	(*Image)(nil),                 // 11: shoppable.v1.Image
-	(*ProductFilter)(nil),         // 12: shoppable.v1.ProductFilter
-	(*Product)(nil),               // 13: shoppable.v1.Product
-	(*status.Status)(nil),         // 14: google.rpc.Status
-	(WithheldReason)(0),           // 15: shoppable.v1.WithheldReason
+	(MatchDecision)(0),             // 0: shoppable.v1.MatchDecision
+	(*Embedding)(nil),              // 1: shoppable.v1.Embedding
+	(*MatchView)(nil),              // 2: shoppable.v1.MatchView
+	(*MatchQuery)(nil),             // 3: shoppable.v1.MatchQuery
+	(*MatchDiversity)(nil),         // 4: shoppable.v1.MatchDiversity
+	(*MatchCollapse)(nil),          // 5: shoppable.v1.MatchCollapse
+	(*MatchProductsRequest)(nil),   // 6: shoppable.v1.MatchProductsRequest
+	(*MatchEvidence)(nil),          // 7: shoppable.v1.MatchEvidence
+	(*CollapsedProduct)(nil),       // 8: shoppable.v1.CollapsedProduct
+	(*ProductMatch)(nil),           // 9: shoppable.v1.ProductMatch
+	(*MatchResult)(nil),            // 10: shoppable.v1.MatchResult
+	(*MatchProductsResponse)(nil),  // 11: shoppable.v1.MatchProductsResponse
+	(*SearchProductsRequest)(nil),  // 12: shoppable.v1.SearchProductsRequest
+	(*SearchHit)(nil),              // 13: shoppable.v1.SearchHit
+	(*SearchProductsResponse)(nil), // 14: shoppable.v1.SearchProductsResponse
+	(*ModelVersion)(nil),           // 15: shoppable.v1.ModelVersion
+	(*Image)(nil),                  // 16: shoppable.v1.Image
+	(*ProductFilter)(nil),          // 17: shoppable.v1.ProductFilter
+	(*Product)(nil),                // 18: shoppable.v1.Product
+	(*status.Status)(nil),          // 19: google.rpc.Status
+	(WithheldReason)(0),            // 20: shoppable.v1.WithheldReason
 }
 var file_shoppable_v1_product_matcher_proto_depIdxs = []int32{
-	10, // 0: shoppable.v1.Embedding.model:type_name -> shoppable.v1.ModelVersion
-	11, // 1: shoppable.v1.MatchView.image:type_name -> shoppable.v1.Image
+	15, // 0: shoppable.v1.Embedding.model:type_name -> shoppable.v1.ModelVersion
+	16, // 1: shoppable.v1.MatchView.image:type_name -> shoppable.v1.Image
 	1,  // 2: shoppable.v1.MatchView.embedding:type_name -> shoppable.v1.Embedding
 	2,  // 3: shoppable.v1.MatchQuery.views:type_name -> shoppable.v1.MatchView
 	3,  // 4: shoppable.v1.MatchProductsRequest.queries:type_name -> shoppable.v1.MatchQuery
-	12, // 5: shoppable.v1.MatchProductsRequest.filter:type_name -> shoppable.v1.ProductFilter
+	17, // 5: shoppable.v1.MatchProductsRequest.filter:type_name -> shoppable.v1.ProductFilter
 	4,  // 6: shoppable.v1.MatchProductsRequest.diversity:type_name -> shoppable.v1.MatchDiversity
-	13, // 7: shoppable.v1.ProductMatch.product:type_name -> shoppable.v1.Product
-	0,  // 8: shoppable.v1.ProductMatch.decision:type_name -> shoppable.v1.MatchDecision
-	6,  // 9: shoppable.v1.ProductMatch.evidence:type_name -> shoppable.v1.MatchEvidence
-	7,  // 10: shoppable.v1.MatchResult.products:type_name -> shoppable.v1.ProductMatch
-	0,  // 11: shoppable.v1.MatchResult.decision:type_name -> shoppable.v1.MatchDecision
-	1,  // 12: shoppable.v1.MatchResult.embeddings:type_name -> shoppable.v1.Embedding
-	14, // 13: shoppable.v1.MatchResult.status:type_name -> google.rpc.Status
-	15, // 14: shoppable.v1.MatchResult.withheld:type_name -> shoppable.v1.WithheldReason
-	8,  // 15: shoppable.v1.MatchProductsResponse.results:type_name -> shoppable.v1.MatchResult
-	10, // 16: shoppable.v1.MatchProductsResponse.embedder:type_name -> shoppable.v1.ModelVersion
-	5,  // 17: shoppable.v1.ProductMatcherService.MatchProducts:input_type -> shoppable.v1.MatchProductsRequest
-	9,  // 18: shoppable.v1.ProductMatcherService.MatchProducts:output_type -> shoppable.v1.MatchProductsResponse
-	18, // [18:19] is the sub-list for method output_type
-	17, // [17:18] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	5,  // 7: shoppable.v1.MatchProductsRequest.collapse:type_name -> shoppable.v1.MatchCollapse
+	18, // 8: shoppable.v1.CollapsedProduct.product:type_name -> shoppable.v1.Product
+	18, // 9: shoppable.v1.ProductMatch.product:type_name -> shoppable.v1.Product
+	0,  // 10: shoppable.v1.ProductMatch.decision:type_name -> shoppable.v1.MatchDecision
+	7,  // 11: shoppable.v1.ProductMatch.evidence:type_name -> shoppable.v1.MatchEvidence
+	8,  // 12: shoppable.v1.ProductMatch.collapsed:type_name -> shoppable.v1.CollapsedProduct
+	9,  // 13: shoppable.v1.MatchResult.products:type_name -> shoppable.v1.ProductMatch
+	0,  // 14: shoppable.v1.MatchResult.decision:type_name -> shoppable.v1.MatchDecision
+	1,  // 15: shoppable.v1.MatchResult.embeddings:type_name -> shoppable.v1.Embedding
+	19, // 16: shoppable.v1.MatchResult.status:type_name -> google.rpc.Status
+	20, // 17: shoppable.v1.MatchResult.withheld:type_name -> shoppable.v1.WithheldReason
+	10, // 18: shoppable.v1.MatchProductsResponse.results:type_name -> shoppable.v1.MatchResult
+	15, // 19: shoppable.v1.MatchProductsResponse.embedder:type_name -> shoppable.v1.ModelVersion
+	16, // 20: shoppable.v1.SearchProductsRequest.image:type_name -> shoppable.v1.Image
+	17, // 21: shoppable.v1.SearchProductsRequest.filter:type_name -> shoppable.v1.ProductFilter
+	4,  // 22: shoppable.v1.SearchProductsRequest.diversity:type_name -> shoppable.v1.MatchDiversity
+	18, // 23: shoppable.v1.SearchHit.product:type_name -> shoppable.v1.Product
+	13, // 24: shoppable.v1.SearchProductsResponse.products:type_name -> shoppable.v1.SearchHit
+	6,  // 25: shoppable.v1.ProductMatcherService.MatchProducts:input_type -> shoppable.v1.MatchProductsRequest
+	12, // 26: shoppable.v1.ProductMatcherService.SearchProducts:input_type -> shoppable.v1.SearchProductsRequest
+	11, // 27: shoppable.v1.ProductMatcherService.MatchProducts:output_type -> shoppable.v1.MatchProductsResponse
+	14, // 28: shoppable.v1.ProductMatcherService.SearchProducts:output_type -> shoppable.v1.SearchProductsResponse
+	27, // [27:29] is the sub-list for method output_type
+	25, // [25:27] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_shoppable_v1_product_matcher_proto_init() }
@@ -970,13 +1431,19 @@ func file_shoppable_v1_product_matcher_proto_init() {
 	file_shoppable_v1_product_matcher_proto_msgTypes[3].OneofWrappers = []any{}
 	file_shoppable_v1_product_matcher_proto_msgTypes[4].OneofWrappers = []any{}
 	file_shoppable_v1_product_matcher_proto_msgTypes[5].OneofWrappers = []any{}
+	file_shoppable_v1_product_matcher_proto_msgTypes[6].OneofWrappers = []any{}
+	file_shoppable_v1_product_matcher_proto_msgTypes[11].OneofWrappers = []any{
+		(*SearchProductsRequest_Image)(nil),
+		(*SearchProductsRequest_Product)(nil),
+	}
+	file_shoppable_v1_product_matcher_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoppable_v1_product_matcher_proto_rawDesc), len(file_shoppable_v1_product_matcher_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,7 +21,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ProductMatcherService_MatchProducts_FullMethodName = "/shoppable.v1.ProductMatcherService/MatchProducts"
+	ProductMatcherService_MatchProducts_FullMethodName  = "/shoppable.v1.ProductMatcherService/MatchProducts"
+	ProductMatcherService_SearchProducts_FullMethodName = "/shoppable.v1.ProductMatcherService/SearchProducts"
 )
 
 // ProductMatcherServiceClient is the client API for ProductMatcherService service.
@@ -40,6 +41,20 @@ type ProductMatcherServiceClient interface {
 	//     reached `min_revision` by the deadline (reason REVISION_NOT_REACHED).
 	//   - UNAVAILABLE: the embedder or the index cannot be reached (RetryInfo).
 	MatchProducts(ctx context.Context, in *MatchProductsRequest, opts ...grpc.CallOption) (*MatchProductsResponse, error)
+	// Looks for products by words, by a picture, by another product ("more like this"), or by words and one of the other
+	// two together. Ranks, as a shop's search box does; how surely a thing is a product, MatchProducts says.
+	//
+	// Words are ranked by BM25 over title, brand and description: any word counts, rare ones more; capitals and accents
+	// are alike. Pictures are ranked by their likeness. Both together are merged by their ranks: a product scores
+	// 1 / (60 + rank) in each of the two lists that holds it (reciprocal rank fusion).
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT: nothing to look for, a text without words, an unreadable picture, a filter by an attribute that
+	//     no product carries, numbers out of range (one violation for each).
+	//   - NOT_FOUND: no such catalogue, or no such product to be like (ResourceInfo).
+	//   - FAILED_PRECONDITION: as for MatchProducts; or the catalogue was made before words were kept (CATALOG_TOO_OLD).
+	//   - UNAVAILABLE: the embedder or the index cannot be reached (RetryInfo).
+	SearchProducts(ctx context.Context, in *SearchProductsRequest, opts ...grpc.CallOption) (*SearchProductsResponse, error)
 }
 
 type productMatcherServiceClient struct {
@@ -54,6 +69,16 @@ func (c *productMatcherServiceClient) MatchProducts(ctx context.Context, in *Mat
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(MatchProductsResponse)
 	err := c.cc.Invoke(ctx, ProductMatcherService_MatchProducts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *productMatcherServiceClient) SearchProducts(ctx context.Context, in *SearchProductsRequest, opts ...grpc.CallOption) (*SearchProductsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SearchProductsResponse)
+	err := c.cc.Invoke(ctx, ProductMatcherService_SearchProducts_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +101,20 @@ type ProductMatcherServiceServer interface {
 	//     reached `min_revision` by the deadline (reason REVISION_NOT_REACHED).
 	//   - UNAVAILABLE: the embedder or the index cannot be reached (RetryInfo).
 	MatchProducts(context.Context, *MatchProductsRequest) (*MatchProductsResponse, error)
+	// Looks for products by words, by a picture, by another product ("more like this"), or by words and one of the other
+	// two together. Ranks, as a shop's search box does; how surely a thing is a product, MatchProducts says.
+	//
+	// Words are ranked by BM25 over title, brand and description: any word counts, rare ones more; capitals and accents
+	// are alike. Pictures are ranked by their likeness. Both together are merged by their ranks: a product scores
+	// 1 / (60 + rank) in each of the two lists that holds it (reciprocal rank fusion).
+	//
+	// Errors:
+	//   - INVALID_ARGUMENT: nothing to look for, a text without words, an unreadable picture, a filter by an attribute that
+	//     no product carries, numbers out of range (one violation for each).
+	//   - NOT_FOUND: no such catalogue, or no such product to be like (ResourceInfo).
+	//   - FAILED_PRECONDITION: as for MatchProducts; or the catalogue was made before words were kept (CATALOG_TOO_OLD).
+	//   - UNAVAILABLE: the embedder or the index cannot be reached (RetryInfo).
+	SearchProducts(context.Context, *SearchProductsRequest) (*SearchProductsResponse, error)
 	mustEmbedUnimplementedProductMatcherServiceServer()
 }
 
@@ -88,6 +127,9 @@ type UnimplementedProductMatcherServiceServer struct{}
 
 func (UnimplementedProductMatcherServiceServer) MatchProducts(context.Context, *MatchProductsRequest) (*MatchProductsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method MatchProducts not implemented")
+}
+func (UnimplementedProductMatcherServiceServer) SearchProducts(context.Context, *SearchProductsRequest) (*SearchProductsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SearchProducts not implemented")
 }
 func (UnimplementedProductMatcherServiceServer) mustEmbedUnimplementedProductMatcherServiceServer() {}
 func (UnimplementedProductMatcherServiceServer) testEmbeddedByValue()                               {}
@@ -128,6 +170,24 @@ func _ProductMatcherService_MatchProducts_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ProductMatcherService_SearchProducts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SearchProductsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProductMatcherServiceServer).SearchProducts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ProductMatcherService_SearchProducts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProductMatcherServiceServer).SearchProducts(ctx, req.(*SearchProductsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ProductMatcherService_ServiceDesc is the grpc.ServiceDesc for ProductMatcherService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -138,6 +198,10 @@ var ProductMatcherService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "MatchProducts",
 			Handler:    _ProductMatcherService_MatchProducts_Handler,
+		},
+		{
+			MethodName: "SearchProducts",
+			Handler:    _ProductMatcherService_SearchProducts_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

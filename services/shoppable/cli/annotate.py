@@ -43,6 +43,7 @@ class _Wishes:
     max_objects: int | None
     min_confidence: float | None
     categories: tuple[str, ...]
+    clothes: bool
     thumbnails: bool
 
 
@@ -89,6 +90,9 @@ def annotate(
         list[str] | None,
         typer.Option("--category", help="Objects of this category; may be repeated.", rich_help_panel=_WHAT),
     ] = None,
+    clothes: Annotated[
+        bool, typer.Option("--clothes", help="Also where people wear clothes.", rich_help_panel=_WHAT)
+    ] = False,
     thumbnails: Annotated[
         bool, typer.Option("--thumbnails/--no-thumbnails", help="Pictures of the best views.", rich_help_panel=_WHAT)
     ] = True,
@@ -134,6 +138,7 @@ def annotate(
         max_objects=max_objects,
         min_confidence=min_confidence,
         categories=tuple(category or ()),
+        clothes=clothes,
         thumbnails=thumbnails,
     )
     options = LocalOptions(inference=inference, data=data, models=models)
@@ -187,7 +192,7 @@ async def _annotate(wishes: _Wishes, options: LocalOptions, *, server: str | Non
 async def _prepare_catalog(wishes: _Wishes, matcher: str, *, local: bool, reporter: object) -> None:
     """Import what was asked for, or the sample if it is wanted and missing."""
     from shoppable.cli import catalog_import
-    from shoppable.cli.catalog import raise_for_broken_rows
+    from shoppable.cli.catalog_import import raise_for_broken_rows
     from shoppable.cli.console import Reporter
 
     assert isinstance(reporter, Reporter)  # noqa: S101 -- named late, to keep imports light
@@ -208,6 +213,7 @@ def _annotate_options(wishes: _Wishes) -> AnnotateOptions:
     options = orchestrator_pb2.AnnotateOptions(
         catalog=f"catalogs/{wishes.catalog}" if wishes.catalog else "",
         categories=wishes.categories,
+        derive_apparel_regions=wishes.clothes,
         max_objects=wishes.max_objects,
         min_product_confidence=wishes.min_confidence,
         omit_thumbnails=not wishes.thumbnails,

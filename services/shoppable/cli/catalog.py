@@ -1,16 +1,19 @@
-"""`shoppable catalog`: import, list, get, delete and search catalogues of products; what else one can do is beside."""
+"""`shoppable catalog`: import, list, get and delete catalogues of products; what else one can do is beside."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from shoppable.cli.catalog_backup import backup, restore
 from shoppable.cli.catalog_calibrate import calibrate
 from shoppable.cli.catalog_duplicates import duplicates
 from shoppable.cli.catalog_files import export
 from shoppable.cli.catalog_matcher import local_options, open_matcher, print_json
+from shoppable.cli.catalog_reindex import reindex
+from shoppable.cli.catalog_search import search
 from shoppable.cli.options import (
     CatalogOption,
     DataOption,
@@ -22,9 +25,6 @@ from shoppable.cli.options import (
     parse_resource,
 )
 
-if TYPE_CHECKING:
-    from shoppable.cli.importing import ImportReport
-
 app = typer.Typer(
     name="catalog",
     help="Put products into catalogues, and look at them.",
@@ -34,7 +34,10 @@ app = typer.Typer(
 app.command("calibrate")(calibrate)
 app.command("export")(export)
 app.command("duplicates")(duplicates)
-_ROWS_SHOWN = 50
+app.command("search")(search)
+app.command("backup")(backup)
+app.command("restore")(restore)
+app.command("reindex")(reindex)
 _NameArgument = Annotated[str, typer.Argument(metavar="NAME[/PRODUCT]", help="A catalogue, or one of its products.")]
 
 
@@ -116,7 +119,7 @@ def import_(
                 pictures=images,
                 allow_private=allow_private,
             )
-        raise_for_broken_rows(report)
+        catalog_import.raise_for_broken_rows(report)
 
     running.run(work())
 
@@ -224,65 +227,6 @@ def delete(
             reporter.done(f"deleted {what}")
 
     running.run(work())
-
-
-@app.command("search")
-def search(
-    image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", exists=True, dir_okay=False, help="A JPEG, PNG or WebP picture.")
-    ],
-    catalog: Annotated[str, typer.Option("--catalog", "-c", metavar="NAME", help="Whose products to look for.")],
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="No more products.")] = 5,
-    json: JsonOption = False,
-    matcher: MatcherOption = None,
-    data: DataOption = None,
-    inference: InferenceOption = Inference.TRITON,
-    models: ModelsOption = None,
-) -> None:
-    """Find the products of a catalogue that a picture may show; the picture should be cut to the thing.
-
-    Example:
-        shoppable catalog search mug.jpg --catalog sample
-    """
-    from shoppable.cli import rendering, running
-    from shoppable.cli.failures import CommandError
-    from shoppable.cli.images import is_picture
-    from shoppable.client import MatcherClient, ShoppableError
-    from shoppable.v1 import product_matcher_pb2 as pb
-
-    catalog_id, product_id = parse_resource(catalog)
-    if product_id:
-        raise typer.BadParameter(f"{catalog!r} is a product; name a catalogue", param_hint="--catalog")
-
-    async def work() -> None:
-        request = pb.MatchProductsRequest(catalog=f"catalogs/{catalog_id}", max_products=limit)
-        request.queries.add().views.add().image.data = image.read_bytes()
-        if not is_picture(request.queries[0].views[0].image.data):
-            raise CommandError(f"{image} is not a JPEG, PNG or WebP picture")
-        async with open_matcher(local_options(data, inference, models), matcher) as (_, _, channel):
-            response = await MatcherClient(channel).match(request, timeout_s=60)
-        result = response.results[0]
-        if result.HasField("status"):
-            raise ShoppableError.from_status(result.status)
-        print_json([result]) if json else _print(rendering.matches_table(result.products))
-
-    running.run(work())
-
-
-def raise_for_broken_rows(report: ImportReport) -> None:
-    """List the rows of a feed that were not taken, and exit with 1; return if there are none."""
-    from shoppable.cli import rendering
-    from shoppable.cli.console import make_console
-
-    if not report.broken:
-        return
-    console = make_console(stderr=True)
-    count = len(report.broken)
-    console.print(f"{count} row{' was' if count == 1 else 's were'} not taken:", style="bold red")
-    console.print(rendering.broken_rows_table(report.broken[:_ROWS_SHOWN]))
-    if count > _ROWS_SHOWN:
-        console.print(f"… and {count - _ROWS_SHOWN} more")
-    raise typer.Exit(1)
 
 
 def _catalog_of(feed: Path) -> str:

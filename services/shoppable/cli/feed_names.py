@@ -8,12 +8,12 @@ collected in `ignored`. A mapping file renames fields first, and whatever it doe
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from shoppable.cli import feed_fields
 from shoppable.cli.feed_rows import FeedError, Problem, RawRow
+from shoppable.runtime import toml
 
 ATTRIBUTE_PREFIX = "attr."
 _OURS = frozenset({*feed_fields.FIELDS, "currency"})
@@ -66,7 +66,7 @@ class FieldNames:
             OSError: It cannot be read.
         """
         try:
-            fields = tomllib.loads(path.read_text("utf-8")).get("fields")
+            fields = toml.parse(path.read_text("utf-8")).get("fields")
         except ValueError as error:
             raise FeedError(f"{path} is not TOML: {error}") from error
         if not isinstance(fields, dict) or not all(isinstance(name, str) for name in fields.values()):

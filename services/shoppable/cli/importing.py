@@ -43,12 +43,15 @@ async def import_feed(
     names: FieldNames | None = None,
     pictures: Path | None = None,
     allow_private: bool = False,
+    replace: bool = False,
     on_row: Callable[[ImportReport], None] = lambda _: None,
 ) -> ImportReport:
     """Send a feed's products to a catalogue, which is made if it is not there.
 
     `names` is what the feed calls its fields; `pictures` is the folder or the archive of its pictures, by default the
     feed's own folder.
+
+    With `replace` the feed becomes all that an existing catalogue has, at once, if every row can be taken.
 
     A row that fails does not stop the others. The server leaves products alone that are as they were, so an import
     that broke off is resumed by running it again.
@@ -60,8 +63,10 @@ async def import_feed(
         OSError: The feed cannot be read.
     """
     report = ImportReport()
-    outgoing = _Outgoing(read_feed(feed, names), report, on_row)
-    config = pb.UpsertProductsConfig(catalog=f"catalogs/{catalog}", create_catalog_if_missing=True)
+    outgoing = _Outgoing(read_feed(feed, names), report, on_row, whole=replace)
+    config = pb.UpsertProductsConfig(
+        catalog=f"catalogs/{catalog}", create_catalog_if_missing=not replace, replace_catalog=replace
+    )
     async with ImageLoader(pictures or feed.parent, allow_private=allow_private) as loader:
         try:
             async for response in client.upsert_products(config, outgoing.upserts(loader)):
@@ -80,16 +85,23 @@ async def import_feed(
     return report
 
 
+class IncompleteFeedError(Exception):
+    """Rows of a feed that was to be a whole catalogue cannot be sent; the report has them."""
+
+
 class _Outgoing:
     """The products on their way to the server."""
 
-    def __init__(self, rows: Iterator[FeedRow], report: ImportReport, on_row: Callable[[ImportReport], None]) -> None:
+    def __init__(
+        self, rows: Iterator[FeedRow], report: ImportReport, on_row: Callable[[ImportReport], None], *, whole: bool
+    ) -> None:
         self.sent: dict[int, FeedProduct] = {}
         # gRPC ends a call whose requests raise, and keeps the reason to itself.
         self.failure: Exception | None = None
         self._rows = rows
         self._report = report
         self._on_row = on_row
+        self._whole = whole  # a feed that cannot be sent whole must not end well
         self._waiting: list[tuple[FeedProduct, asyncio.Task[pb.ProductUpsert | BrokenRow]]] = []
 
     async def upserts(self, loader: ImageLoader) -> AsyncIterator[pb.ProductUpsert]:
@@ -104,8 +116,11 @@ class _Outgoing:
                 else:
                     self.sent[row.line] = row
                     yield upsert
+            self._require_whole()
         except Exception as error:
             self.failure = error
+            if self._whole:  # which cancels the call
+                raise
 
     async def stop(self) -> None:
         """Give up what is being loaded."""
@@ -124,6 +139,10 @@ class _Outgoing:
             else:
                 self._waiting.append((row, asyncio.create_task(_with_images(row, loader))))
         return bool(self._waiting)
+
+    def _require_whole(self) -> None:
+        if self._whole and self._report.broken:
+            raise IncompleteFeedError
 
     def _reject(self, row: BrokenRow) -> None:
         self._report.broken.append(row)

@@ -101,6 +101,21 @@ def matches_table(products: Iterable[product_matcher_pb2.ProductMatch]) -> Table
     return table
 
 
+def search_table(found: Iterable[product_matcher_pb2.SearchHit]) -> Table:
+    """Return the products that a search has found, and by what."""
+    table = _table("product", "id", "price", "words", "similarity")
+    for hit in found:
+        product = hit.product
+        table.add_row(
+            plain(product.title),
+            plain(product.name.rpartition("/")[2]),
+            money(product.price),
+            f"{hit.text_score:.2f}" if hit.HasField("text_score") else "",
+            f"{hit.similarity:.3f}" if hit.HasField("similarity") else "",
+        )
+    return table
+
+
 def catalogs_table(catalogs: Iterable[product_catalog_pb2.Catalog]) -> Table:
     """Return catalogues with their sizes."""
     table = _table("catalogue", "products", "pictures", "revision", "embedder", "changed")

@@ -114,3 +114,25 @@ class CatalogClient:
                 yield pb.CalibrateCatalogRequest(thing=thing)
 
         return call_stream(self._stub.CalibrateCatalog, requests(), timeout_s=timeout_s)
+
+    async def backup_catalog(self, name: str, *, timeout_s: float | None = None) -> AsyncIterator[pb.SnapshotRecord]:
+        """Yield the parts of a backup of a catalogue."""
+        with translated():
+            async for response in self._stub.BackupCatalog(pb.BackupCatalogRequest(name=name), timeout=timeout_s):
+                yield response.record
+
+    def restore_catalog(
+        self,
+        config: pb.RestoreCatalogConfig,
+        records: AsyncIterable[pb.SnapshotRecord],
+        *,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[pb.RestoreCatalogResponse, None]:
+        """Make a catalogue of a backup's parts; yields how far it is, and the catalogue at the end."""
+
+        async def requests() -> AsyncIterator[pb.RestoreCatalogRequest]:
+            yield pb.RestoreCatalogRequest(config=config)
+            async for record in records:
+                yield pb.RestoreCatalogRequest(record=record)
+
+        return call_stream(self._stub.RestoreCatalog, requests(), timeout_s=timeout_s)

@@ -26,7 +26,11 @@ def overlaps(first: Boxes, second: Boxes) -> Floats:
 
     Two boxes without area have 0 in common, also with themselves.
     """
-    corners = np.minimum(first[:, None, 2:], second[None, :, 2:]) - np.maximum(first[:, None, :2], second[None, :, :2])
-    shared = np.prod(np.maximum(corners, 0), axis=-1)
+    sides = (
+        np.minimum.outer(first[:, at + 2], second[:, at + 2]) - np.maximum.outer(first[:, at], second[:, at])
+        for at in (0, 1)
+    )
+    across, down = (np.maximum(side, 0) for side in sides)
+    shared = across * down
     together = areas(first)[:, None] + areas(second)[None, :] - shared
     return np.asarray(np.divide(shared, together, out=np.zeros_like(shared), where=together > 0))

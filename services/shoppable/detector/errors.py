@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shoppable.runtime import toml
+
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
@@ -20,15 +22,24 @@ class Mistake:
     problem: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.field}: {self.problem}" if self.field else f"{self.path}: {self.problem}"
+        if not self.field:
+            return f"{self.path}: {self.problem}"
+        return f"{self.path}: {toml.with_line(_text(self.path), self.field)}: {self.problem}"
 
 
 class ConfigurationError(RuntimeError):
     """Files of the detector's configuration cannot be used: the server does not start.
 
-    The text names file and field of each mistake, or the line and column where a file is no TOML.
+    The text names file, line and field of each mistake, or the line and column where a file is no TOML.
     """
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
         super().__init__("; ".join(map(str, mistakes)))
         self.mistakes = tuple(mistakes)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):  # it was read before, and is not what it was
+        return ""

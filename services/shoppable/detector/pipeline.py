@@ -274,7 +274,7 @@ class DetectionPipeline:
             )
         boxes, kept = letterbox.clip(letterbox.to_picture(candidates.boxes))
         found = Candidates(boxes, candidates.scores, candidates.classes).take(kept)
-        return Findings(model.spec.name, self._taxonomy.sorts(model.spec.name), found)
+        return Findings(model.spec.name, self._taxonomy.sorts(model.spec.name), found, model.spec.min_score)
 
 
 async def _each(sources: Sequence[Source]) -> AsyncIterator[Source]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from shoppable.detector.errors import ConfigurationError, Mistake
+from shoppable.runtime import toml
 
 T = TypeVar("T")
 
@@ -21,7 +22,7 @@ def read_toml(path: Path, form: TypeAdapter[T], *, defaults: Mapping[str, Any] =
             form (each field that is wrong is told).
     """
     try:
-        content: dict[str, Any] = {**defaults, **tomllib.loads(path.read_text(encoding="utf-8"))}
+        content: dict[str, Any] = {**defaults, **toml.parse(path.read_text(encoding="utf-8"))}
     except OSError as error:
         raise ConfigurationError([Mistake(path, "", f"cannot be read: {error.strerror or error}")]) from error
     except UnicodeDecodeError as error:

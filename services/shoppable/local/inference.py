@@ -104,7 +104,7 @@ class InferenceServer(abc.ABC):
         self.settings = settings
         self.state = ServerState.STARTING
         self._on_change = on_change
-        self._work_folder = Path(tempfile.mkdtemp(prefix=f"shoppable-{self.name}-"))
+        self._work_folder = Path(tempfile.mkdtemp(prefix=f"shoppable-{self.name}-", dir=self._scratch_folder()))
         self.log_path = log_path or self._work_folder / f"{self.name}.log"
         self._process: GuardedProcess | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -113,6 +113,10 @@ class InferenceServer(abc.ABC):
     @abc.abstractmethod
     def grpc_endpoint(self) -> str:
         """Address of the inference protocol, as gRPC takes it; the same for as long as this object lives."""
+
+    def _scratch_folder(self) -> str:
+        """Where the server's own folder is made."""
+        return tempfile.gettempdir()
 
     @property
     def metrics_endpoint(self) -> str | None:

@@ -45,6 +45,8 @@ _CLOSED_WITHOUT_MODEL_CONTROL = ",model-repository,statistics"
 # Triton makes a socket's name of the path and the port; no port is taken.
 _SOCKET_PORT = 1
 _SOCKET_PATH_BYTES = 107  # that Linux allows
+_FOLDER_AND_SOCKET_BYTES = 48  # of them, for what is made in the temporary folder
+_SHORT_FOLDER = "/tmp"  # noqa: S108 -- the folder made in it is its owner's alone
 # The rest of our environment, with whatever secrets it holds, is not Triton's business.
 _INHERITED_VARIABLES = ("HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
 
@@ -86,9 +88,6 @@ class TritonServer(InferenceServer):
         self._stubs: frozenset[int] = frozenset()
         self._metrics_port: ReservedPort | None = None
         try:
-            if len(os.fsencode(self._socket)) > _SOCKET_PATH_BYTES:
-                message = f"the path of Triton's socket is too long: set TMPDIR to a shorter one than {self._socket}"
-                raise OSError(message)  # noqa: TRY301
             self._metrics_port = ReservedPort(number=metrics_port)
             _assemble_backends(
                 installation, backends=backends or repository.parent / "backends", folder=self._backends_folder
@@ -134,7 +133,7 @@ class TritonServer(InferenceServer):
             TritonRequirementError: Triton cannot run on this machine.
             ModelRepositoryError: The repository cannot be used.
             InferenceServerError: The server did not become ready.
-            OSError: The metrics' port is taken, the disk is full, or the temporary folder's path is too long.
+            OSError: The metrics' port is taken, or the disk is full.
         """
         installation = find_triton(Host.current())
         server = cls(
@@ -160,6 +159,10 @@ class TritonServer(InferenceServer):
     @property
     def _socket(self) -> Path:
         return self._work_folder / f"grpc:{_SOCKET_PORT}"
+
+    def _scratch_folder(self) -> str:
+        folder = super()._scratch_folder()
+        return folder if len(os.fsencode(folder)) + _FOLDER_AND_SOCKET_BYTES <= _SOCKET_PATH_BYTES else _SHORT_FOLDER
 
     @property
     def metrics_endpoint(self) -> str | None:

@@ -123,7 +123,7 @@ class Calibrator:
             raise InvalidRequestError([Violation("thing", f"must be 1..{MAX_THINGS} things, and is 0")])
         left_out_weight = _left_out_weight(things, not_for_sale_share)
         await self._check_products(record, things)
-        references = await self._index.some_vectors(record.catalog_id, _REFERENCES)
+        references = await self._index.some_vectors(record.store, _REFERENCES)
         if not references:
             raise FailedPreconditionError(
                 f"{catalog_name(record.catalog_id)} holds no products: import them first", reason="CATALOG_EMPTY"
@@ -151,14 +151,14 @@ class Calibrator:
             if await self._index.get_catalog(catalog_id) is None:
                 raise CatalogGoneError(catalog_id)
             record = await self._index.advance(catalog_id, attribute_keys=frozenset(), updated=now(), fit=fit)
-            await self._index.write(catalog_id, [], revision=record.revision)
+            await self._index.write(record.store, [], revision=record.revision)
         return record.revision
 
     async def _check_products(self, record: CatalogRecord, things: Sequence[Thing]) -> None:
         wanted = sorted({thing.product_id for thing in things if thing.product_id})
         known: set[str] = set()
         for start in range(0, len(wanted), 1000):
-            known |= set(await self._index.get_products(record.catalog_id, wanted[start : start + 1000]))
+            known |= set(await self._index.get_products(record.store, wanted[start : start + 1000]))
         wrong = [
             Violation(
                 f"thing[{thing.row}].product_id",

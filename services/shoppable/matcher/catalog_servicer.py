@@ -1,5 +1,6 @@
 """ProductCatalogService: requests in, the pipelines' answers out."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,13 +16,20 @@ from shoppable.matcher.convert_calibration import (
 )
 from shoppable.matcher.convert_duplicates import likeness_to_message
 from shoppable.matcher.convert_filters import check_attributes, check_key, read_filter
-from shoppable.matcher.convert_stream import products_of_stream, read_config, result_to_message
+from shoppable.matcher.convert_snapshots import (
+    header_to_message,
+    part_to_message,
+    parts_of_stream,
+    read_header,
+    read_restore_config,
+)
+from shoppable.matcher.convert_stream import products_of_stream, read_config, require_all_taken, result_to_message
 from shoppable.matcher.duplicates import MIN_SIMILARITY
+from shoppable.matcher.embedders import Embedders
 from shoppable.matcher.keeping import CatalogKeeper
 from shoppable.matcher.lookups import named_catalog
 from shoppable.matcher.page_tokens import page_token, read_page_token
 from shoppable.matcher.pictures import PictureReader
-from shoppable.matcher.ports import Embedder
 from shoppable.matcher.upserts import Upserter
 from shoppable.runtime.validation import Violations
 from shoppable.v1 import product_catalog_pb2 as messages
@@ -39,14 +47,17 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
         keeper: CatalogKeeper,
         upserter: Upserter,
         calibrator: Calibrator,
-        embedder: Embedder,
+        embedders: Embedders,
         pictures: PictureReader,
+        *,
+        max_attribute_keys: int,
     ) -> None:
         self._keeper = keeper
         self._calibrator = calibrator
         self._pictures = pictures
         self._upserter = upserter
-        self._embedder = embedder
+        self._embedders = embedders
+        self._max_attribute_keys = max_attribute_keys
 
     async def CreateCatalog(  # noqa: N802  # gRPC's name
         self, request: messages.CreateCatalogRequest, context: Any
@@ -100,14 +111,20 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
         """Add and replace products."""
         requests = aiter(request_iterator)
         config = await read_config(requests)
-        find = self._keeper.find_or_create if config.create_if_missing else self._keeper.find
-        record = await find(config.catalog_id)
-        require_embedder(record, await self._embedder.identity())
+        if config.replace:
+            into = self._keeper.replacing(config.catalog_id, create=config.create_if_missing)
+        else:
+            into = self._keeper.adding(config.catalog_id, create=config.create_if_missing)
         summary = messages.UpsertSummary()
-        async for result in self._upserter.run(config.catalog_id, products_of_stream(requests), rooted=record.rooted):
-            name = result.outcome.value
-            setattr(summary, name, getattr(summary, name) + 1)
-            yield messages.UpsertProductsResponse(result=result_to_message(result))
+        async with into as target:
+            # Closed before the target is: what is left over must not be written to.
+            async with contextlib.aclosing(self._upserter.run(target, products_of_stream(requests))) as results:
+                async for result in results:
+                    name = result.outcome.value
+                    setattr(summary, name, getattr(summary, name) + 1)
+                    yield messages.UpsertProductsResponse(result=result_to_message(result))
+            if config.replace:
+                require_all_taken(config.catalog_id, summary)
         summary.revision = (await self._keeper.find(config.catalog_id)).revision
         yield messages.UpsertProductsResponse(summary=summary)
 
@@ -121,7 +138,7 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
         limit = 0 if config.reset else MAX_THINGS
         things: list[Thing] = []
         if not config.reset:
-            require_embedder(record, await self._embedder.identity())
+            require_embedder(record, await self._embedders.current.identity())
         labelled = things_of_stream(requests, most=limit)
         async for thing, looks in self._calibrator.look(labelled, lambda one: read_views(one, self._pictures)):
             things.append(Thing(thing.row, looks, thing.product_id))
@@ -133,6 +150,34 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
             learned = await self._calibrator.calibrate(record, things, not_for_sale_share=share)
             summary = learned_to_message(learned)
         yield messages.CalibrateCatalogResponse(summary=summary)
+
+    async def BackupCatalog(  # noqa: N802  # gRPC's name
+        self, request: messages.BackupCatalogRequest, context: Any
+    ) -> AsyncIterator[messages.BackupCatalogResponse]:
+        """A catalogue, whole."""
+        record = await named_catalog(self._keeper, request.name, "name", Violations())
+        yield messages.BackupCatalogResponse(record=header_to_message(record))
+        async for part in self._keeper.backup(record):
+            yield messages.BackupCatalogResponse(record=part_to_message(part))
+
+    async def RestoreCatalog(  # noqa: N802  # gRPC's name
+        self, request_iterator: AsyncIterator[messages.RestoreCatalogRequest], context: Any
+    ) -> AsyncIterator[messages.RestoreCatalogResponse]:
+        """Make a catalogue of a backup."""
+        requests = aiter(request_iterator)
+        config = await read_restore_config(requests)
+        record = await read_header(requests, config.catalog_id)
+        await self._embedders.of(record)
+        parts = parts_of_stream(requests, record)
+        keys = self._max_attribute_keys
+        work = self._keeper.restore(record, parts, replace=config.replace, max_attribute_keys=keys)
+        async with contextlib.aclosing(work) as told:
+            async for progress in told:
+                if isinstance(progress, int):
+                    yield messages.RestoreCatalogResponse(product_count=progress)
+                else:
+                    made = catalog_to_message(*await self._keeper.counted(progress))
+                    yield messages.RestoreCatalogResponse(catalog=made)
 
     async def FindDuplicates(  # noqa: N802  # gRPC's name
         self, request: messages.FindDuplicatesRequest, context: Any

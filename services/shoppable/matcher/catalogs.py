@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from shoppable.matcher.names import catalog_name
+from shoppable.matcher.names import catalog_name, store_name
 from shoppable.runtime.errors import FailedPreconditionError
 
-# Raised when the record or the points change so that an older program could not read them. 2: rooted embeddings.
-_FORMAT, _FORMATS = 2, (1, 2)
+# Raised when the record or the points change so that an older program could not read or write them. 2: rooted
+# embeddings. 3: words of products.
+_FORMAT, _FORMATS = 3, (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,32 @@ class CatalogRecord:
     revision: int = 1
     attribute_keys: tuple[str, ...] = ()  # in order
     rooted: bool = False  # whether embeddings are stored as `centring.rooted`; those of the first version are not
+    worded: bool = False  # whether products can be found by their words; those of catalogues before format 3 cannot
     fit: str = ""  # what it was calibrated to, as `fits` writes it; empty: as the package is
+    generation: str = ""  # of its store: a catalogue that was replaced whole has its images elsewhere
+    pending: bool = False  # being made beside its name: nobody sees it, and a crash leaves nothing of it
+
+    @property
+    def store(self) -> str:
+        """The name of what holds its images, by which an index is asked for them."""
+        return store_name(self.catalog_id, self.generation)
 
     def advanced(
         self, *, attribute_keys: frozenset[str] | set[str], updated: datetime, fit: str | None = None
     ) -> "CatalogRecord":
-        """Return the record of the next revision, which also carries these attributes, and a fit if one is given."""
+        """Return the record of the next revision, which also carries these attributes, and a fit if one is given.
+
+        Its time is never before the last one's, though the machine's clock may have been put back.
+        """
         keys = tuple(sorted({*self.attribute_keys, *attribute_keys}))
         fit = self.fit if fit is None else fit
-        return replace(self, revision=self.revision + 1, attribute_keys=keys, updated=updated, fit=fit)
+        latest = max(self.updated, updated)
+        return replace(self, revision=self.revision + 1, attribute_keys=keys, updated=latest, fit=fit)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
         return {
-            "format": _FORMAT if self.rooted or self.fit else 1,
+            "format": _FORMAT if self.worded else 2 if self.rooted or self.fit else 1,
             "catalog_id": self.catalog_id,
             "display_name": self.display_name,
             "embedder": {
@@ -59,7 +72,10 @@ class CatalogRecord:
             "revision": self.revision,
             "attribute_keys": list(self.attribute_keys),
             "rooted": self.rooted,
+            "worded": self.worded,
             "fit": self.fit,
+            "generation": self.generation,
+            "pending": self.pending,
         }
 
     @classmethod
@@ -82,10 +98,27 @@ class CatalogRecord:
                 revision=int(values["revision"]),
                 attribute_keys=tuple(values["attribute_keys"]),
                 rooted=bool(values.get("rooted", False)),
+                worded=bool(values.get("worded", False)),
                 fit=str(values.get("fit", "")),
+                generation=str(values.get("generation", "")),
+                pending=bool(values.get("pending", False)),
             )
         except (KeyError, TypeError) as error:
             raise ValueError("is not a catalogue's record") from error
+
+
+def require_words(record: CatalogRecord) -> None:
+    """Refuse to look for words where none are kept.
+
+    Raises:
+        FailedPreconditionError: The catalogue was made by a version that kept none.
+    """
+    if not record.worded:
+        raise FailedPreconditionError(
+            f"{catalog_name(record.catalog_id)} was made before products could be found by their words: back it"
+            " up and restore it, which keeps them",
+            reason="CATALOG_TOO_OLD",
+        )
 
 
 def require_embedder(record: CatalogRecord, running: ModelIdentity) -> None:

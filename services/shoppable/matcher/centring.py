@@ -34,6 +34,13 @@ def rooted(embedding: Floats) -> Floats:
     return stored
 
 
+def squared(stored: Floats) -> Floats:
+    """Return the embedding, of length 1, of which `rooted` made what is stored."""
+    squares = np.sign(stored) * np.square(stored)
+    embedding: Floats = (squares / max(float(np.linalg.norm(squares)), 1e-12)).astype(np.float32)
+    return embedding
+
+
 @dataclass(frozen=True, eq=False)
 class Means:
     """The mean of many pictures' stored vectors, in both spaces."""

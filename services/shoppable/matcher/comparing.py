@@ -56,9 +56,7 @@ class Comparer:
         wanted = [centring.aim(Space.EMBEDDING, one).direction for one in embeddings] if centring else embeddings
         limit = enough * _IMAGES_PER_PRODUCT
         while True:
-            answers = await self._index.search(
-                self._record.catalog_id, Space.EMBEDDING, wanted, where=where, limit=limit
-            )
+            answers = await self._index.search(self._record.store, Space.EMBEDDING, wanted, where=where, limit=limit)
             nearest = [list(dict.fromkeys(hit.product_id for hit in hits))[:enough] for hits in answers]
             if all(len(found) >= enough or len(hits) < limit for found, hits in zip(nearest, answers, strict=True)):
                 return _interleaved(nearest, enough)
@@ -68,12 +66,12 @@ class Comparer:
         self, space: Space, vectors: Sequence[Floats], where: Sequence[Condition], limit: int
     ) -> list[list[ImageHit]]:
         """Return the images that fulfil the conditions, at most `limit`, with their likeness to each vector."""
-        search, catalog_id, centring = self._index.search, self._record.catalog_id, self._centring
+        search, store, centring = self._index.search, self._record.store, self._centring
         if centring is None:
-            return await search(catalog_id, space, vectors, where=where, limit=limit)
+            return await search(store, space, vectors, where=where, limit=limit)
         aims = [centring.aim(space, vector) for vector in vectors]
         wanted = [aim.direction for aim in aims] + [centring.references.of(space)]
-        *found, near_mean = await search(catalog_id, space, wanted, where=where, limit=limit)
+        *found, near_mean = await search(store, space, wanted, where=where, limit=limit)
         along_mean = _by_image(near_mean)
         return [
             [

@@ -9,18 +9,22 @@ import numpy as np
 from shoppable.matcher import colour
 from shoppable.matcher.calibration import Decision, Thresholds
 from shoppable.matcher.catalogs import CatalogRecord, ModelIdentity
+from shoppable.matcher.collapsing import Collapse
 from shoppable.matcher.convert import model_to_message, product_to_message
 from shoppable.matcher.convert_filters import read_filter
-from shoppable.matcher.matching import Diversity, Match, MatchOptions, MatchOutcome, ThingResult
+from shoppable.matcher.duplicates import MIN_SIMILARITY
+from shoppable.matcher.matching import Match, MatchOptions, MatchOutcome, ThingResult
 from shoppable.matcher.pictures import PictureReader
 from shoppable.matcher.ports import Floats, Query, View
+from shoppable.matcher.thinning import Diversity
 from shoppable.runtime.errors import Violation, to_status
 from shoppable.runtime.validation import Violations
 from shoppable.v1 import common_pb2, product_matcher_pb2
 
 MAX_VIEWS = 8
-_MAX_PRODUCTS = 100
+MAX_PRODUCTS = 100
 _MAX_HINT = 200
+_MAX_PREFERRED = 100
 _DEFAULTS = Thresholds()
 # float32 embeddings that were sent and rounded: their length is 1 within this.
 _LENGTH_TOLERANCE = 1e-3
@@ -33,26 +37,47 @@ _DECISIONS = {
 
 def read_options(request: product_matcher_pb2.MatchProductsRequest, violations: Violations) -> MatchOptions:
     """Return what is wanted; which attributes there are is checked elsewhere."""
-    max_products = violations.optional_number(request, "max_products", low=1, high=_MAX_PRODUCTS, default=5)
+    max_products = violations.optional_number(request, "max_products", low=1, high=MAX_PRODUCTS, default=5)
     min_confidence = violations.optional_number(request, "min_confidence", low=0, high=1, default=0)
     match = violations.optional_number(request, "match_confidence", low=0, high=1, default=_DEFAULTS.match)
     similar = violations.optional_number(
         request, "similar_confidence", low=0, high=match, default=min(_DEFAULTS.similar, match)
     )
-    diversity = None
-    if request.HasField("diversity"):
-        most = request.diversity.max_products if request.diversity.HasField("max_products") else 1
-        rule = f"must be in 1..{_MAX_PRODUCTS}, and is {most}"
-        violations.check(1 <= most <= _MAX_PRODUCTS, "diversity.max_products", rule)
-        diversity = Diversity(request.diversity.key, most)
     violations.optional_number(request, "min_revision", low=0, high=2**63 - 1, default=0)
     return MatchOptions(
         wanted=read_filter(request.filter, "filter", violations),
         max_products=int(max_products),
         min_confidence=min_confidence,
         thresholds=Thresholds(match=match, similar=similar),
-        diversity=diversity,
+        diversity=read_diversity(request, violations),
+        collapse=_read_collapse(request, violations),
     )
+
+
+def read_diversity(
+    request: product_matcher_pb2.MatchProductsRequest | product_matcher_pb2.SearchProductsRequest,
+    violations: Violations,
+) -> Diversity | None:
+    """Return how products are to differ, if it is asked for; which keys there are is checked elsewhere."""
+    if not request.HasField("diversity"):
+        return None
+    most = request.diversity.max_products if request.diversity.HasField("max_products") else 1
+    rule = f"must be in 1..{MAX_PRODUCTS}, and is {most}"
+    violations.check(1 <= most <= MAX_PRODUCTS, "diversity.max_products", rule)
+    return Diversity(request.diversity.key, most)
+
+
+def _read_collapse(request: product_matcher_pb2.MatchProductsRequest, violations: Violations) -> Collapse | None:
+    if not request.HasField("collapse"):
+        return None
+    asked = request.collapse
+    rule = f"must be at most {_MAX_PREFERRED}, all different"
+    different = len(set(asked.preferred)) == len(asked.preferred) <= _MAX_PREFERRED
+    violations.check(different, "collapse.preferred", rule)
+    similarity = violations.optional_number(
+        asked, "min_similarity", low=0.5, high=1, default=MIN_SIMILARITY, prefix="collapse."
+    )
+    return Collapse(asked.key, tuple(asked.preferred), similarity)
 
 
 def check_queries(
@@ -215,4 +240,10 @@ def _match_to_message(catalog_id: str, match: Match) -> product_matcher_pb2.Prod
             views=candidate.views,
             agreeing_views=candidate.agreeing_views,
         ),
+        collapsed=[
+            product_matcher_pb2.CollapsedProduct(
+                product=product_to_message(catalog_id, one.product), similarity=one.candidate.similarity
+            )
+            for one in match.left_out
+        ],
     )

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from shoppable.matcher.names import CATALOG_NAME_RULE, parse_catalog_name
+from shoppable.matcher.names import CATALOG_NAME_RULE, catalog_name, parse_catalog_name
 from shoppable.matcher.upserts import Outcome, RowResult
-from shoppable.runtime.errors import InvalidRequestError, Violation, to_status
+from shoppable.runtime.errors import FailedPreconditionError, InvalidRequestError, Violation, to_status
 from shoppable.runtime.validation import Violations
 from shoppable.v1 import product_catalog_pb2 as messages
 
@@ -24,6 +24,7 @@ class StreamConfig:
 
     catalog_id: str
     create_if_missing: bool
+    replace: bool
 
 
 async def read_config(requests: AsyncIterator[messages.UpsertProductsRequest]) -> StreamConfig:
@@ -41,7 +42,7 @@ async def read_config(requests: AsyncIterator[messages.UpsertProductsRequest]) -
     rule = f"must be at most {_MAX_REQUEST_ID} characters"
     violations.check(len(first.config.request_id) <= _MAX_REQUEST_ID, "config.request_id", rule)
     violations.raise_if_any()
-    return StreamConfig(catalog_id or "", first.config.create_catalog_if_missing)
+    return StreamConfig(catalog_id or "", first.config.create_catalog_if_missing, first.config.replace_catalog)
 
 
 async def products_of_stream(
@@ -60,6 +61,20 @@ async def products_of_stream(
                 raise InvalidRequestError([Violation("config", "must be sent once, first")])
             case _:
                 raise InvalidRequestError([Violation("upsert", "must be set in every message after the first")])
+
+
+def require_all_taken(catalog_id: str, summary: messages.UpsertSummary) -> None:
+    """Refuse to replace a catalogue by less than was meant.
+
+    Raises:
+        FailedPreconditionError: Products were refused.
+    """
+    if summary.failed:
+        raise FailedPreconditionError(
+            f"{catalog_name(catalog_id)} stays as it is: {summary.failed} products were refused, see their results",
+            reason="PRODUCTS_REFUSED",
+            metadata={"failed": str(summary.failed)},
+        )
 
 
 def result_to_message(result: RowResult) -> messages.UpsertResult:

@@ -44,8 +44,7 @@ def read_upsert(message: product_catalog_pb2.ProductUpsert, catalog_id: str) -> 
     violations = Violations()
     product_id = _read_id(message, catalog_id, violations)
     violations.check(message.HasField("product"), "product", "must be set")
-    _check_texts(message.product, violations)
-    _check_price_and_attributes(message.product, violations)
+    check_fields(message.product, violations)
     images = _read_images(message.product, violations)
     violations.raise_if_any()
     product = product_from_message(product_id, message.product)
@@ -53,6 +52,12 @@ def read_upsert(message: product_catalog_pb2.ProductUpsert, catalog_id: str) -> 
         replace(reference, digest=_digest(given.image)) for reference, given in zip(product.images, images, strict=True)
     )
     return IncomingProduct(replace(product, images=references, created=None, updated=None, revision=0), images)
+
+
+def check_fields(product: product_catalog_pb2.Product, violations: Violations) -> None:
+    """Note all that is wrong with a product, apart from its id and its images."""
+    _check_texts(product, violations)
+    _check_price_and_attributes(product, violations)
 
 
 def _read_id(message: product_catalog_pb2.ProductUpsert, catalog_id: str, violations: Violations) -> str:

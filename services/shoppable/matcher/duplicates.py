@@ -15,7 +15,7 @@ from shoppable.matcher.products import Product
 
 # The README tells how the two were chosen.
 MIN_SIMILARITY = 0.92  # of embeddings, unless a caller says otherwise
-_SAME_COLOURS = 0.97
+SAME_COLOURS = 0.97
 _BATCH = 64  # images whose neighbours are asked for at a time
 # Nearest images looked at for each; a picture that was copied more often shows through its copies' neighbours.
 _NEIGHBOURS = 32
@@ -40,9 +40,9 @@ class _Pair:
 class DuplicateFinder:
     """Goes through one catalogue's images."""
 
-    def __init__(self, index: VectorIndex, catalog_id: str, where: Sequence[Condition]) -> None:
+    def __init__(self, index: VectorIndex, store: str, where: Sequence[Condition]) -> None:
         self._index = index
-        self._catalog_id = catalog_id
+        self._store = store
         self._where = where
 
     async def find(self, *, min_similarity: float, differing_in: str) -> AsyncIterator[Likeness]:
@@ -58,12 +58,12 @@ class DuplicateFinder:
         """
         after = ""
         while True:
-            images, after = await self._index.images_after(self._catalog_id, after, _BATCH, self._where)
+            images, after = await self._index.images_after(self._store, after, _BATCH, self._where)
             pairs = await self._pairs(images, min_similarity)
             ids = list(dict.fromkeys(product_id for pair in pairs for product_id, _ in (pair.first, pair.second)))
             products: dict[str, Product] = {}
             for start in range(0, len(ids), 1000):
-                products |= await self._index.get_products(self._catalog_id, ids[start : start + 1000])
+                products |= await self._index.get_products(self._store, ids[start : start + 1000])
             for pair in pairs:
                 one, other = products.get(pair.first[0]), products.get(pair.second[0])
                 if one and other and _differ(one, other, differing_in):  # else one was deleted a moment ago
@@ -75,7 +75,7 @@ class DuplicateFinder:
         if not images:
             return []
         answers = await self._index.search(
-            self._catalog_id,
+            self._store,
             Space.EMBEDDING,
             [image.vectors.embedding for image in images],
             where=self._where,
@@ -99,13 +99,13 @@ class DuplicateFinder:
         if not product_ids:
             return set()
         (hits,) = await self._index.search(
-            self._catalog_id,
+            self._store,
             Space.COLOUR,
             [image.vectors.colour],
             where=(AnyOf(PRODUCT, tuple(sorted(product_ids))),),
             limit=len(product_ids) * MAX_IMAGES,
         )
-        return {(hit.product_id, hit.image_id) for hit in hits if hit.similarity >= _SAME_COLOURS}
+        return {(hit.product_id, hit.image_id) for hit in hits if hit.similarity >= SAME_COLOURS}
 
 
 def _differ(one: Product, other: Product, key: str) -> bool:

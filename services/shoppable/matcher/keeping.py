@@ -1,17 +1,20 @@
 """Keeping catalogues: making, showing, listing and deleting them and their products. Upserts are in `upserts`."""
 
 import bisect
+import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from shoppable.matcher.catalogs import CatalogRecord
+from shoppable.matcher.catalogs import CatalogRecord, require_embedder
 from shoppable.matcher.duplicates import DuplicateFinder, Likeness
 from shoppable.matcher.filters import ProductFilter
 from shoppable.matcher.locks import CatalogLocks
 from shoppable.matcher.names import catalog_name, product_name
-from shoppable.matcher.ports import CatalogGoneError, Counts, Embedder, VectorIndex
+from shoppable.matcher.ports import CatalogGoneError, Counts, Embedder, ProductChange, VectorIndex
 from shoppable.matcher.products import Product, now
+from shoppable.matcher.replacing import Replacer, UpsertTarget
+from shoppable.matcher.snapshots import End, fill, read_catalog
 from shoppable.runtime.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
 
 _IDS_CACHED = 8  # catalogues
@@ -30,10 +33,11 @@ class Page:
 class CatalogKeeper:
     """Keeps catalogues."""
 
-    def __init__(self, index: VectorIndex, embedder: Embedder, locks: CatalogLocks) -> None:
+    def __init__(self, index: VectorIndex, embedder: Embedder, locks: CatalogLocks, replacer: Replacer) -> None:
         self._index = index
         self._embedder = embedder
         self._locks = locks
+        self._replacer = replacer
         self._ids: OrderedDict[tuple[str, int], list[str]] = OrderedDict()
 
     async def create(self, catalog_id: str, display_name: str) -> CatalogRecord:
@@ -48,6 +52,44 @@ class CatalogKeeper:
             name = catalog_name(catalog_id)
             raise AlreadyExistsError("catalog", name, f"{name} exists")
         return record
+
+    @contextlib.asynccontextmanager
+    async def replacing(self, catalog_id: str, *, create: bool) -> AsyncIterator[UpsertTarget]:
+        """Give an empty catalogue beside one of this id, for the running embedder; put it in place at the end.
+
+        Raises:
+            NotFoundError: There is none, and none may be made.
+            FailedPreconditionError: The catalogue has changed meanwhile.
+        """
+        before = await self._index.get_catalog(catalog_id)
+        if before is None and not create:
+            raise CatalogGoneError(catalog_id)
+        embedder, time = await self._embedder.identity(), now()
+        record = CatalogRecord(
+            catalog_id,
+            before.display_name if before else "",
+            embedder,
+            created=before.created if before else time,
+            updated=time,
+            rooted=True,
+            worded=True,
+            fit=before.fit if before and before.embedder == embedder and before.rooted else "",
+        )
+        async with self._replacer.staging(record, before) as target:
+            yield target
+            await self._replacer.put(target)
+
+    @contextlib.asynccontextmanager
+    async def adding(self, catalog_id: str, *, create: bool) -> AsyncIterator[UpsertTarget]:
+        """Give a catalogue to be written to, made now if it is missing and may be made.
+
+        Raises:
+            NotFoundError: There is none, and none may be made.
+            FailedPreconditionError: It is of another embedder.
+        """
+        record = await (self.find_or_create if create else self.find)(catalog_id)
+        require_embedder(record, await self._embedder.identity())
+        yield UpsertTarget(self._index, record)
 
     async def find_or_create(self, catalog_id: str) -> CatalogRecord:
         """Return a catalogue, made now if it is missing."""
@@ -67,7 +109,7 @@ class CatalogKeeper:
 
     async def counted(self, record: CatalogRecord) -> tuple[CatalogRecord, Counts]:
         """Return the record with how much the catalogue holds."""
-        return record, await self._index.count(record.catalog_id)
+        return record, await self._index.count(record.store)
 
     async def list_catalogs(self, *, after: str, limit: int) -> tuple[list[tuple[CatalogRecord, Counts]], str]:
         """Return a page of catalogues, and the last id if more follow."""
@@ -88,7 +130,7 @@ class CatalogKeeper:
             FailedPreconditionError: It holds products, and `force` is not set.
         """
         async with self._locks.catalog(catalog_id):
-            count = (await self._index.count((await self.find(catalog_id)).catalog_id)).products
+            count = (await self._index.count((await self.find(catalog_id)).store)).products
             if count and not force:
                 raise FailedPreconditionError(
                     f"{catalog_name(catalog_id)} holds {count} products: delete them first, or set force",
@@ -104,8 +146,8 @@ class CatalogKeeper:
         Raises:
             NotFoundError: There is no such product, or no such catalogue.
         """
-        await self.find(catalog_id)
-        found = await self._index.get_products(catalog_id, [product_id])
+        record = await self.find(catalog_id)
+        found = await self._index.get_products(record.store, [product_id])
         if product_id not in found:
             raise _no_product(catalog_id, product_id)
         return found[product_id]
@@ -119,7 +161,7 @@ class CatalogKeeper:
         start = bisect.bisect_right(ids, after)
         while start < len(ids) and len(found) <= limit:
             some = ids[start : start + chunk]
-            by_id = await self._index.get_products(record.catalog_id, some, where)
+            by_id = await self._index.get_products(record.store, some, where)
             found.extend(by_id[product_id] for product_id in some if product_id in by_id)
             start += chunk
         page = found[:limit]
@@ -129,8 +171,36 @@ class CatalogKeeper:
         self, record: CatalogRecord, wanted: ProductFilter, *, min_similarity: float, differing_in: str
     ) -> AsyncIterator[Likeness]:
         """Yield pictures of different products that are nearly the same; see DuplicateFinder."""
-        finder = DuplicateFinder(self._index, record.catalog_id, wanted.conditions())
+        finder = DuplicateFinder(self._index, record.store, wanted.conditions())
         return finder.find(min_similarity=min_similarity, differing_in=differing_in)
+
+    def backup(self, record: CatalogRecord) -> AsyncIterator[ProductChange | End]:
+        """Yield a catalogue's products, with their vectors, and an end; see `snapshots`."""
+        return read_catalog(self._index, record)
+
+    async def restore(
+        self,
+        record: CatalogRecord,
+        parts: AsyncIterator[ProductChange | End],
+        *,
+        replace: bool,
+        max_attribute_keys: int,
+    ) -> AsyncGenerator[int | CatalogRecord, None]:
+        """Make a catalogue of a backup, at once when it has ended; yield how many products are read, then its record.
+
+        Raises:
+            AlreadyExistsError: There is one of this name, and it is not to be replaced.
+            InvalidRequestError: The backup is not whole, or wrong.
+            FailedPreconditionError: The catalogue has changed meanwhile.
+        """
+        before = await self._index.get_catalog(record.catalog_id)
+        if before and not replace:
+            name = catalog_name(record.catalog_id)
+            raise AlreadyExistsError("catalog", name, f"{name} exists")
+        async with self._replacer.staging(record, before) as target:
+            async for count in fill(self._index, target, parts, max_attribute_keys=max_attribute_keys):
+                yield count
+            yield await self._replacer.put(target)
 
     async def delete_product(self, catalog_id: str, product_id: str) -> int:
         """Delete a product; return the catalogue's revision without it.
@@ -139,28 +209,28 @@ class CatalogKeeper:
             NotFoundError: There is no such product, or no such catalogue.
         """
         async with self._locks.product(catalog_id, product_id):
-            await self.find(catalog_id)
-            if not await self._index.stored_images(catalog_id, product_id):
+            record = await self.find(catalog_id)
+            if not await self._index.stored_images(record.store, product_id):
                 raise _no_product(catalog_id, product_id)
             async with self._locks.catalog(catalog_id):
                 record = await self._index.advance(catalog_id, attribute_keys=frozenset(), updated=now())
-                await self._index.delete_product(catalog_id, product_id, revision=record.revision)
+                await self._index.delete_product(record.store, product_id, revision=record.revision)
         return record.revision
 
     async def _create(self, catalog_id: str, display_name: str) -> CatalogRecord | None:
         embedder = await self._embedder.identity()
         time = now()
-        record = CatalogRecord(catalog_id, display_name, embedder, created=time, updated=time, rooted=True)
+        record = CatalogRecord(catalog_id, display_name, embedder, created=time, updated=time, rooted=True, worded=True)
         async with self._locks.catalog(catalog_id):
             return record if await self._index.create_catalog(record) else None
 
     async def _ordered_ids(self, record: CatalogRecord) -> list[str]:
         """Return all products' ids in order: read once a revision, since Qdrant cannot order by a text."""
         # A catalogue that was deleted and made again begins at revision 1 again: the time tells them apart.
-        key = (f"{record.catalog_id}@{record.created.isoformat()}", record.revision)
+        key = (f"{record.store}@{record.created.isoformat()}", record.revision)
         ids = self._ids.get(key)
         if ids is None:
-            ids = await self._index.product_ids(record.catalog_id)
+            ids = await self._index.product_ids(record.store)
             # Only if nothing was written meanwhile is this the list of that revision.
             if await self._index.get_catalog(record.catalog_id) == record:
                 self._ids[key] = ids

@@ -1,21 +1,23 @@
 """Matching: embed the views of each thing, compare them with the catalogue, order its products, say how sure it is."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from shoppable.matcher.calibration import Decision, Thresholds
 from shoppable.matcher.catalogs import CatalogRecord, ModelIdentity
+from shoppable.matcher.collapsing import Collapse, LeftOut, collapsed
 from shoppable.matcher.comparing import Comparer, Look
+from shoppable.matcher.embedders import Embedders
 from shoppable.matcher.filters import ProductFilter
 from shoppable.matcher.fits import fit_of
 from shoppable.matcher.names import catalog_name
-from shoppable.matcher.ports import Embedder, Floats, Query, VectorIndex, View
+from shoppable.matcher.ports import Floats, Query, VectorIndex, View
 from shoppable.matcher.products import Product
 from shoppable.matcher.scoring import Candidate, rank
+from shoppable.matcher.thinning import Diversity
 from shoppable.runtime import metrics
 from shoppable.runtime.call import remaining_s
 from shoppable.runtime.errors import FailedPreconditionError, ServiceError
@@ -30,25 +32,6 @@ _ANSWER_S = 0.1
 
 
 @dataclass(frozen=True)
-class Diversity:
-    """How many products of a list may say the same of themselves."""
-
-    key: str
-    most: int
-
-    def thin(self, matches: Sequence["Match"]) -> list["Match"]:
-        """Return the matches without those that say what enough before them have said."""
-        counts: Counter[str] = Counter()
-        kept = []
-        for match in matches:
-            value = match.product.said_of(self.key)
-            counts[value] += 1
-            if not value or counts[value] <= self.most:
-                kept.append(match)
-        return kept
-
-
-@dataclass(frozen=True)
 class MatchOptions:
     """What is wanted of a match."""
 
@@ -57,11 +40,12 @@ class MatchOptions:
     min_confidence: float = 0.0
     thresholds: Thresholds = field(default_factory=Thresholds)
     diversity: Diversity | None = None
+    collapse: Collapse | None = None
 
     @property
     def looked_at(self) -> int:
         """Products to look at: more than are wanted where some of them will be left out."""
-        return self.max_products * (_LOOKED_AT_TO_THIN if self.diversity else 1)
+        return self.max_products * (_LOOKED_AT_TO_THIN if self.diversity or self.collapse else 1)
 
 
 @dataclass(frozen=True)
@@ -72,6 +56,7 @@ class Match:
     candidate: Candidate
     confidence: float
     decision: Decision
+    left_out: Sequence[LeftOut] = ()  # what it stands for
 
 
 @dataclass(frozen=True)
@@ -100,13 +85,13 @@ class Matcher:
     def __init__(
         self,
         index: VectorIndex,
-        embedder: Embedder,
+        embedders: Embedders,
         *,
         queries_in_work: int,
         min_revision_wait_s: float,
     ) -> None:
         self._index = index
-        self._embedder = embedder
+        self._embedders = embedders
         self._queries_in_work = queries_in_work
         self._min_revision_wait_s = min_revision_wait_s
 
@@ -160,8 +145,8 @@ class Matcher:
         return latest or record
 
     async def _match_one(self, record: CatalogRecord, query: Query, options: MatchOptions) -> ThingResult:
-        catalog_id, fit = record.catalog_id, fit_of(record)
-        embeddings = await self._embeddings(query.views)
+        store, fit = record.store, fit_of(record)
+        embeddings = await self._embeddings(record, query.views)
         colours = [view.colour for view in query.views]
         where = options.wanted.conditions()
         looks = [Look(embedding, colour) for embedding, colour in zip(embeddings, colours, strict=True)]
@@ -169,20 +154,30 @@ class Matcher:
             looks, where=where, enough=max(options.looked_at + 1, _MIN_CANDIDATES)
         )
         ranked = rank(views, category_hint=query.category_hint)[: options.looked_at]
+        left_out: Mapping[str, Sequence[LeftOut]] = {}
+        if options.collapse:
+            ranked, left_out = await collapsed(self._index, store, ranked, options.collapse)
         sure = fit.calibration.confidences(
             [(candidate.score, candidate.margin) for candidate in ranked],
             with_colour=all(colour is not None for colour in colours),
         )
         judged = list(zip(ranked, sure, strict=True))
         kept = [(candidate, sure) for candidate, sure in judged if sure >= options.min_confidence]
-        products = await self._index.get_products(catalog_id, [candidate.product_id for candidate, _ in kept], where)
+        products = await self._index.get_products(store, [candidate.product_id for candidate, _ in kept], where)
         matches = [
-            Match(products[candidate.product_id], candidate, sure, options.thresholds.decide(sure))
+            Match(
+                products[candidate.product_id],
+                candidate,
+                sure,
+                options.thresholds.decide(sure),
+                left_out.get(candidate.product_id, ()),
+            )
             for candidate, sure in kept
             if candidate.product_id in products  # else it was deleted a moment ago
         ]
         if options.diversity:
-            matches = options.diversity.thin(matches)[: options.max_products]
+            matches = options.diversity.thin(matches)
+        matches = matches[: options.max_products]
         return ThingResult(
             matches=matches,
             decision=matches[0].decision if matches else Decision.NO_MATCH,
@@ -190,7 +185,8 @@ class Matcher:
             colours=colours,
         )
 
-    async def _embeddings(self, views: Sequence[View]) -> list[Floats]:
+    async def _embeddings(self, record: CatalogRecord, views: Sequence[View]) -> list[Floats]:
         pictures = [view.picture for view in views if view.embedding is None and view.picture is not None]
-        made = iter(await self._embedder.embed(pictures) if pictures else [])
+        # Only what must be embedded now needs the catalogue's embedder.
+        made = iter(await (await self._embedders.of(record)).embed(pictures) if pictures else [])
         return [view.embedding if view.embedding is not None else next(made) for view in views]

@@ -1,6 +1,8 @@
 """Names and ids of catalogues, products and images: how they are written, and nothing else."""
 
 import re
+import secrets
+import time
 import uuid
 
 _CATALOG_ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -65,3 +67,26 @@ def point_id(product_id: str, image_id: str) -> str:
 def catalog_point_id(catalog_id: str) -> str:
     """Return the id of a catalogue's entry in a registry of catalogues."""
     return str(uuid.uuid5(_CATALOGS, catalog_id))
+
+
+def new_generation() -> str:
+    """Return what tells a new store of a catalogue from its others, before and after: the second, and chance."""
+    return f"{int(time.time()):08x}{secrets.token_hex(3)}"
+
+
+def generation_age_s(generation: str) -> float:
+    """Return how many seconds ago `new_generation` gave this; 0 for any other text."""
+    try:
+        return time.time() - int(generation[:8], 16)
+    except ValueError:
+        return 0.0
+
+
+def store_name(catalog_id: str, generation: str) -> str:
+    """Return the name of what holds a catalogue's images: its id, and its generation once it was replaced."""
+    return f"{catalog_id}.{generation}" if generation else catalog_id  # no id holds a '.'
+
+
+def catalog_of_store(store: str) -> str:
+    """Return the id of the catalogue that a store is of."""
+    return store.partition(".")[0]

@@ -75,6 +75,14 @@ class ImageHit:
 
 
 @dataclass(frozen=True)
+class TextHit:
+    """A product whose words a search found, and how well: BM25, above 0."""
+
+    product_id: str
+    score: float
+
+
+@dataclass(frozen=True)
 class IndexedImage:
     """A reference image as the index holds it."""
 
@@ -128,8 +136,12 @@ class Embedder(Protocol):
 class VectorIndex(Protocol):
     """Catalogues and their images. What a write has returned from is durable and is seen by every later read.
 
+    A catalogue's images are in a store, which its record names: they are asked for by it, so that one request never
+    reads two of them. A catalogue is replaced whole by filling another store (`stage`) and putting it in place
+    (`promote`).
+
     Writes to one catalogue are not to overlap: callers hold a lock. All raise UnavailableError if the index cannot be
-    reached, and DeadlineExceededError; those on one catalogue raise CatalogGoneError if it does not exist.
+    reached, and DeadlineExceededError; those on one catalogue or store raise CatalogGoneError if it does not exist.
     """
 
     async def check(self) -> None:
@@ -147,7 +159,20 @@ class VectorIndex(Protocol):
     async def delete_catalog(self, catalog_id: str) -> bool:
         """Delete a catalogue and its images; return False if there is none."""
 
-    async def count(self, catalog_id: str) -> Counts:
+    async def stage(self, record: CatalogRecord) -> None:
+        """Make the empty store that a record names; nobody sees it, and it does not outlive a crash for long."""
+
+    async def promote(self, record: CatalogRecord, *, expected: int | None) -> bool:
+        """Make a record, whose store was staged, a catalogue's, at once and durably.
+
+        Return False, and change nothing, unless the catalogue is at the expected revision; None: there is none. The
+        store that it had stays, for those who read it, until it is discarded.
+        """
+
+    async def discard(self, store: str) -> None:
+        """Delete a store that is no catalogue's; one that does not exist is left alone."""
+
+    async def count(self, store: str) -> Counts:
         """Count products and images."""
 
     async def advance(
@@ -160,28 +185,34 @@ class VectorIndex(Protocol):
         A revision that is taken and then not written is skipped: revisions only grow.
         """
 
-    async def write(self, catalog_id: str, changes: Sequence[ProductChange], *, revision: int) -> None:
+    async def index_attributes(self, store: str, keys: Set[str]) -> None:
+        """Let filters ask for these attributes; `advance` does it for a catalogue's own store."""
+
+    async def write(self, store: str, changes: Sequence[ProductChange], *, revision: int) -> None:
         """Store products, all under the revision that `advance` gave."""
 
-    async def delete_product(self, catalog_id: str, product_id: str, *, revision: int) -> None:
+    async def delete_product(self, store: str, product_id: str, *, revision: int) -> None:
         """Delete all images of a product, under the revision that `advance` gave."""
 
-    async def stored_images(self, catalog_id: str, product_id: str) -> list[StoredImage]:
+    async def stored_images(self, store: str, product_id: str) -> list[StoredImage]:
         """Return what is stored of a product, in no order; empty if there is no such product."""
 
+    async def stored_products(self, store: str, product_ids: Sequence[str]) -> list[ProductChange]:
+        """Return all that is stored of at most 1000 products, vectors too, in the order of their ids."""
+
     async def get_products(
-        self, catalog_id: str, product_ids: Sequence[str], where: Sequence[Condition] = ()
+        self, store: str, product_ids: Sequence[str], where: Sequence[Condition] = ()
     ) -> dict[str, Product]:
         """Return those of at most 1000 products that exist and fulfil the conditions."""
 
-    async def product_ids(self, catalog_id: str) -> list[str]:
+    async def product_ids(self, store: str) -> list[str]:
         """Return the ids of all products, in order."""
 
-    async def some_vectors(self, catalog_id: str, limit: int) -> list[ImageVectors]:
+    async def some_vectors(self, store: str, limit: int) -> list[ImageVectors]:
         """Return the vectors of at most so many images, as if drawn by lot: in the order of their points' ids."""
 
     async def images_after(
-        self, catalog_id: str, after: str, limit: int, where: Sequence[Condition] = ()
+        self, store: str, after: str, limit: int, where: Sequence[Condition] = ()
     ) -> tuple[list[IndexedImage], str]:
         """Return at most so many images that fulfil the conditions, in the order of their points.
 
@@ -190,9 +221,12 @@ class VectorIndex(Protocol):
         """
 
     async def search(
-        self, catalog_id: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int
+        self, store: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int
     ) -> list[list[ImageHit]]:
         """Return, for each vector, the most similar of the images that fulfil the conditions, best first."""
+
+    async def search_text(self, store: str, text: str, *, where: Sequence[Condition], limit: int) -> list[TextHit]:
+        """Return the products that hold any word of a text, as `texts.folded` gives it, the best first."""
 
 
 @dataclass(frozen=True)

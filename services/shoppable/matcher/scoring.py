@@ -65,8 +65,7 @@ def rank(views: Sequence[ViewHits], *, category_hint: str = "") -> list[Candidat
         _candidate(found, category_hint, views=len(views), agreeing_views=alike.count(product_id))
         for product_id, found in best.items()
     ]
-    candidates.sort(key=lambda candidate: (-candidate.score, candidate.product_id))
-    return _with_margins(candidates)
+    return with_margins(candidates)
 
 
 def _most_alike(best: Mapping[str, Mapping[int, tuple[float, ImageHit]]], view: int) -> str | None:
@@ -94,7 +93,9 @@ def _candidate(
     )
 
 
-def _with_margins(candidates: list[Candidate]) -> list[Candidate]:
+def with_margins(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return candidates in order of their scores, with their margins among themselves."""
+    candidates = sorted(candidates, key=lambda candidate: (-candidate.score, candidate.product_id))
     if len(candidates) < 2:
         return candidates
     first, second = candidates[0].score, candidates[1].score

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from shoppable.matcher.adapters import qdrant_calls
+from shoppable.matcher.adapters.qdrant_collections import CollectionOptions
 from shoppable.matcher.adapters.qdrant_edge import open_edge_index
 from shoppable.matcher.adapters.qdrant_server import QdrantServerIndex
 from shoppable.matcher.adapters.triton import TritonEmbedder
@@ -12,12 +13,15 @@ from shoppable.matcher.calibrating import MAX_THINGS, Calibrator
 from shoppable.matcher.catalog_servicer import ProductCatalogServicer
 from shoppable.matcher.convert_match import MAX_VIEWS
 from shoppable.matcher.convert_upserts import MAX_IMAGES
+from shoppable.matcher.embedders import Embedders
 from shoppable.matcher.keeping import CatalogKeeper
 from shoppable.matcher.locks import CatalogLocks
 from shoppable.matcher.matcher_servicer import ProductMatcherServicer
 from shoppable.matcher.matching import Matcher
 from shoppable.matcher.pictures import PictureReader
 from shoppable.matcher.ports import VectorIndex
+from shoppable.matcher.replacing import Replacer
+from shoppable.matcher.searching import Searcher
 from shoppable.matcher.settings import MatcherSettings
 from shoppable.matcher.upserts import StreamLimits, Upserter
 from shoppable.runtime import inference, triton_connection
@@ -37,18 +41,25 @@ async def build(settings: MatcherSettings) -> AsyncIterator[Assembly]:
         _open_index(settings) as index,
         triton_connection.connect(settings) as triton,
     ):
-        model = inference.Model(
-            triton,
-            settings.embedder_model,
-            input_name="images",
-            output_name="embeddings",
-            timeout_s=settings.embed_timeout_s,
+        current, *others = (
+            TritonEmbedder(
+                inference.Model(
+                    triton, name, input_name="images", output_name="embeddings", timeout_s=settings.embed_timeout_s
+                ),
+                in_flight=settings.embeds_in_flight,
+            )
+            for name in (settings.embedder_model, *settings.other_embedder_models)
         )
-        embedder = TritonEmbedder(model, in_flight=settings.embeds_in_flight)
-        with contextlib.closing(
-            PictureReader(threads=settings.decode_threads, max_pixels=settings.max_image_pixels, side=embedder.side)
-        ) as pictures:
-            yield _assemble(settings, index, embedder, pictures)
+        locks = CatalogLocks()
+        replacer = Replacer(index, locks)
+        pictures = PictureReader(
+            threads=settings.decode_threads, max_pixels=settings.max_image_pixels, side=current.side
+        )
+        with contextlib.closing(pictures):
+            try:
+                yield _assemble(settings, index, Embedders(current, others), current, pictures, locks, replacer)
+            finally:
+                await replacer.close()
 
 
 @contextlib.asynccontextmanager
@@ -68,8 +79,16 @@ async def _open_index(settings: MatcherSettings) -> AsyncIterator[VectorIndex]:
             client,
             prefix=settings.qdrant_prefix,
             timeout_s=settings.index_timeout_s,
-            shards=settings.qdrant_shards,
-            replicas=settings.qdrant_replicas,
+            options=CollectionOptions(
+                shards=settings.qdrant_shards,
+                replicas=settings.qdrant_replicas,
+                on_disk=settings.qdrant_on_disk,
+                quantization=settings.qdrant_quantization,
+                oversampling=settings.qdrant_oversampling,
+                hnsw_m=settings.qdrant_hnsw_m,
+                hnsw_ef_construct=settings.qdrant_hnsw_ef_construct,
+                hnsw_ef=settings.qdrant_hnsw_ef,
+            ),
         )
 
 
@@ -94,13 +113,18 @@ class _Shared:
 
 
 def _assemble(
-    settings: MatcherSettings, index: VectorIndex, embedder: TritonEmbedder, pictures: PictureReader
+    settings: MatcherSettings,
+    index: VectorIndex,
+    embedders: Embedders,
+    embedder: TritonEmbedder,
+    pictures: PictureReader,
+    locks: CatalogLocks,
+    replacer: Replacer,
 ) -> Assembly:
-    locks = CatalogLocks()
-    keeper = CatalogKeeper(index, embedder, locks)
+    keeper = CatalogKeeper(index, embedder, locks, replacer)
     matcher = Matcher(
         index,
-        embedder,
+        embedders,
         queries_in_work=settings.queries_in_work,
         min_revision_wait_s=settings.min_revision_wait_s,
     )
@@ -125,13 +149,22 @@ def _assemble(
             Service(
                 product_matcher_pb2.DESCRIPTOR.services_by_name["ProductMatcherService"],
                 product_matcher_pb2_grpc.add_ProductMatcherServiceServicer_to_server,
-                ProductMatcherServicer(matcher, keeper, embedder, pictures, max_queries=settings.max_queries),
+                ProductMatcherServicer(
+                    matcher, Searcher(index, embedders), keeper, embedders, pictures, max_queries=settings.max_queries
+                ),
                 ready,
             ),
             Service(
                 product_catalog_pb2.DESCRIPTOR.services_by_name["ProductCatalogService"],
                 product_catalog_pb2_grpc.add_ProductCatalogServiceServicer_to_server,
-                ProductCatalogServicer(keeper, upserter, Calibrator(index, embedder, locks), embedder, pictures),
+                ProductCatalogServicer(
+                    keeper,
+                    upserter,
+                    Calibrator(index, embedder, locks),
+                    embedders,
+                    pictures,
+                    max_attribute_keys=settings.max_attribute_keys,
+                ),
                 ready,
             ),
         ],

@@ -6,8 +6,9 @@ from datetime import datetime
 
 from shoppable.matcher.catalogs import CatalogRecord
 from shoppable.matcher.locks import CatalogLocks
-from shoppable.matcher.ports import CatalogGoneError, ProductChange, VectorIndex
+from shoppable.matcher.ports import ProductChange, VectorIndex
 from shoppable.matcher.products import now
+from shoppable.matcher.replacing import UpsertTarget
 from shoppable.runtime.errors import FailedPreconditionError
 
 
@@ -22,11 +23,11 @@ class UpsertWriter:
     """Writes changes of one catalogue. Its task ends when it is cancelled."""
 
     def __init__(
-        self, index: VectorIndex, locks: CatalogLocks, catalog_id: str, batch: int, max_attribute_keys: int
+        self, index: VectorIndex, locks: CatalogLocks, target: UpsertTarget, batch: int, max_attribute_keys: int
     ) -> None:
         self._index = index
         self._locks = locks
-        self._catalog_id = catalog_id
+        self._target = target
         self._batch = batch
         self._max_attribute_keys = max_attribute_keys
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
@@ -50,7 +51,7 @@ class UpsertWriter:
             while len(batch) < self._batch and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
             try:
-                async with self._locks.catalog(self._catalog_id):
+                async with self._locks.catalog(self._target.lock_name):
                     await self._write(batch)
             except Exception as error:  # it is each waiting product's error
                 for waiting in batch:
@@ -58,24 +59,20 @@ class UpsertWriter:
                         waiting.written.set_exception(error)
 
     async def _write(self, batch: list[_Waiting]) -> None:
-        record = await self._index.get_catalog(self._catalog_id)
-        if record is None:
-            raise CatalogGoneError(self._catalog_id)
-        taken, keys = self._admit(batch, record)
+        taken, keys = self._admit(batch, await self._target.latest())
         if not taken:
             return
-        time = now()
-        record = await self._index.advance(self._catalog_id, attribute_keys=keys, updated=time)
+        record = await self._target.advance(keys, now())
         changes = [
             replace(
                 waiting.change,
                 product=waiting.change.product.stored(
-                    created=waiting.created or time, updated=time, revision=record.revision
+                    created=waiting.created or record.updated, updated=record.updated, revision=record.revision
                 ),
             )
             for waiting in taken
         ]
-        await self._index.write(self._catalog_id, changes, revision=record.revision)
+        await self._index.write(record.store, changes, revision=record.revision)
         for waiting in taken:
             if not waiting.written.done():
                 waiting.written.set_result(record.revision)

@@ -7,7 +7,7 @@ being away; what is wrong with one product is that product's answer.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -25,6 +25,7 @@ from shoppable.matcher.ports import (
     StoredImage,
     VectorIndex,
 )
+from shoppable.matcher.replacing import UpsertTarget
 from shoppable.matcher.upsert_writer import UpsertWriter
 from shoppable.runtime import metrics
 from shoppable.runtime.errors import (
@@ -111,21 +112,21 @@ class Upserter:
         self._embeds = asyncio.Semaphore(limits.embeds)
 
     async def run(
-        self, catalog_id: str, products: AsyncIterator[product_catalog_pb2.ProductUpsert], *, rooted: bool
-    ) -> AsyncIterator[RowResult]:
-        """Yield each product's result as soon as it is known, in any order; `rooted` as the catalogue's record says.
+        self, target: UpsertTarget, products: AsyncIterator[product_catalog_pb2.ProductUpsert]
+    ) -> AsyncGenerator[RowResult, None]:
+        """Yield each product's result as soon as it is known, in any order.
 
         Raises:
             ServiceError: The stream cannot go on. What was yielded before is durable.
         """
         results: asyncio.Queue[tuple[RowResult, int] | BaseException | None] = asyncio.Queue()
         window = _Window(self._limits)
-        writer = UpsertWriter(self._index, self._locks, catalog_id, self._limits.batch, self._limits.attribute_keys)
+        writer = UpsertWriter(self._index, self._locks, target, self._limits.batch, self._limits.attribute_keys)
         tasks: set[asyncio.Task[None]] = set()
 
         async def take(message: product_catalog_pb2.ProductUpsert, size: int) -> None:
             try:
-                results.put_nowait((await self._take(catalog_id, message, writer, rooted=rooted), size))
+                results.put_nowait((await self._take(target, message, writer), size))
             except Exception as error:  # to be raised where the stream is answered
                 results.put_nowait(error)
 
@@ -159,18 +160,19 @@ class Upserter:
             await _cancel([reader, *tasks, writer.task])
 
     async def _take(
-        self, catalog_id: str, message: product_catalog_pb2.ProductUpsert, writer: UpsertWriter, *, rooted: bool
+        self, target: UpsertTarget, message: product_catalog_pb2.ProductUpsert, writer: UpsertWriter
     ) -> RowResult:
+        record = target.record
         product_id = upsert_id(message)
         # First of all: two rows of one product are to end with the later one.
-        async with self._locks.product(catalog_id, product_id):
+        async with self._locks.product(target.lock_name, product_id):
             try:
-                incoming = await asyncio.to_thread(read_upsert, message, catalog_id)
-                stored = await self._index.stored_images(catalog_id, product_id)
+                incoming = await asyncio.to_thread(read_upsert, message, record.catalog_id)
+                stored = await self._index.stored_images(record.store, product_id)
                 if _is_same(incoming, stored):
                     revision = stored[0].product.revision
                     return RowResult(message.row, product_id, Outcome.UNCHANGED, revision)
-                change = await self._change(incoming, stored, rooted=rooted)
+                change = await self._change(incoming, stored, rooted=record.rooted)
                 created = stored[0].product.created if stored else None
                 revision = await writer.write(change, created)
             except (InvalidRequestError, FailedPreconditionError) as error:

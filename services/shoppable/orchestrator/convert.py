@@ -9,6 +9,7 @@ from shoppable.orchestrator.convert_offers import (
     read_max_lag,
     read_offers,
     write_duration,
+    write_match,
     write_rematch_state,
     write_sensitive_range,
 )
@@ -21,11 +22,12 @@ from shoppable.orchestrator.domain import (
     Progress,
     Summary,
     View,
+    Worn,
 )
 from shoppable.orchestrator.settings import OrchestratorSettings
 from shoppable.runtime.images import write_jpeg
 from shoppable.runtime.validation import Violations
-from shoppable.v1 import common_pb2, orchestrator_pb2, product_matcher_pb2
+from shoppable.v1 import common_pb2, orchestrator_pb2
 
 _THUMBNAIL_QUALITY = 85
 _MAX_NAMES = 100  # of models or categories
@@ -95,6 +97,7 @@ def read_options(
         longest_side=int(numbers["longest_side"]),
         detection_models=tuple(options.detection_models),
         min_detection_score=numbers["min_detection_score"] if options.HasField("min_detection_score") else None,
+        derive_apparel=options.derive_apparel_regions,
         categories=tuple(options.categories),
         max_objects=int(numbers["max_objects"]) or None,
         matching=None if offers.opt_out else matching,
@@ -220,17 +223,14 @@ def _write_object(
         withheld=found.withheld.value if found.withheld else common_pb2.WITHHELD_REASON_UNSPECIFIED,
         rematch_state=write_rematch_state(found) if options.rematch_state else None,
         supersedes=found.supersedes,
+        derivation=_write_worn(found.worn) if found.worn else None,
     )
-    match = None if found.withheld else found.match
-    if match is None:
-        return message
-    if match.failure is not None:
-        message.match_status.CopyFrom(match.failure)
-        return message
-    message.products.extend(match.products)
-    message.decision = match.decision.value if match.decision else product_matcher_pb2.MATCH_DECISION_NO_MATCH
-    message.confidence = match.confidence or 0.0
+    write_match(None if found.withheld else found.match, message)
     return message
+
+
+def _write_worn(worn: Worn) -> orchestrator_pb2.ObjectDerivation:
+    return orchestrator_pb2.ObjectDerivation(region=worn.region, source_label=worn.label, person_id=worn.person_id)
 
 
 def _write_summary(summary: Summary) -> orchestrator_pb2.AnnotateSummary:

@@ -4,16 +4,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from google.rpc import status_pb2
 
-from shoppable.v1 import common_pb2, product_catalog_pb2, product_matcher_pb2
+from shoppable.v1 import common_pb2, object_detector_pb2, product_catalog_pb2, product_matcher_pb2
 
 Pixels = npt.NDArray[np.uint8]  # [height, width, 3], RGB
 Vector = npt.NDArray[np.float32]  # [n], of length 1
+Region: TypeAlias = object_detector_pb2.ApparelRegion.ValueType
 
 
 class Box(NamedTuple):
@@ -53,13 +54,23 @@ class Box(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Derivation:
+    """Whence comes a detection that no model made: where a garment is on a person, told from the person's box."""
+
+    region: Region
+    label: str  # of the person
+    box: Box  # of the person
+
+
+@dataclass(frozen=True)
 class Detection:
-    """An object seen in one frame."""
+    """An object seen in one frame, or derived from one."""
 
     label: str
     category: str
     box: Box
     score: float  # 0..1
+    derivation: Derivation | None = None  # None: a model saw it
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,15 @@ class DetectedFrame:
     frame: Frame
     detections: Sequence[Detection]
     failure: status_pb2.Status | None = None
+
+
+@dataclass(frozen=True)
+class Worn:
+    """Where a derived object is worn, and on whom."""
+
+    region: Region
+    label: str  # of the person
+    person_id: str  # within the answer
 
 
 class Observation(NamedTuple):
@@ -203,6 +223,7 @@ class Options:
     longest_side: int = 640
     detection_models: Sequence[str] = ()
     min_detection_score: float | None = None
+    derive_apparel: bool = False
     categories: Sequence[str] = ()
     max_objects: int | None = None
     matching: MatchOptions | None = None  # None: objects are found and not matched
@@ -232,6 +253,7 @@ class FoundObject:
     final: bool
     withheld: Withheld | None = None
     supersedes: Sequence[str] = ()
+    worn: Worn | None = None  # None: a model saw it
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 
 from shoppable.orchestrator.camera import STILL, Camera
 from shoppable.orchestrator.domain import DetectedFrame, Detection, Frame, Pixels, Segment, Vector, View
 from shoppable.orchestrator.tracking import Sighting, Track, Tracker
 from shoppable.orchestrator.views import BestViews, colours, crop, quality
+from shoppable.orchestrator.wearing import WornTracker, people_of
 
 # Of two detections of one category, the smaller is a part of the larger if this share of it lies inside: a plant's pot
 # is seen as a vase.
@@ -44,7 +46,9 @@ class Follower:
         read_pixels: Callable[[Frame], Pixels],
         box_tolerance: float = 0.0,
     ) -> None:
-        self._tracker = Tracker(max_gap_s=max_gap_s, tolerance=box_tolerance)
+        ids = count(1)
+        self._tracker = Tracker(max_gap_s=max_gap_s, tolerance=box_tolerance, ids=ids)
+        self._worn = WornTracker(max_gap_s=max_gap_s, tolerance=box_tolerance, ids=ids)
         self._max_gap_s = max_gap_s
         self._camera = Camera()
         self._min_observations = min_observations
@@ -62,24 +66,30 @@ class Follower:
             return []
         # What is followed costs time by the square of its number; who shows us more than this shows noise.
         strongest = sorted(detected.detections, key=lambda item: -item.score)[:_MAX_SIGHTINGS]
-        whole = without_parts(strongest)
-        sightings: list[Sighting] = []
+        whole = without_parts([item for item in strongest if item.derivation is None])
+        derived = [item for item in strongest if item.derivation is not None]
+        people = people_of(derived)
+        looked_at = [*whole, *derived, *people]
         crops: list[Pixels] = []
         shift = STILL
-        if frame.scene_cut or not (whole or self._tracker.active):
+        if frame.scene_cut or not (looked_at or self._active):
             self._camera.forget()
-        if whole or self._tracker.active:
+        if looked_at or self._active:
             pixels = self._read_pixels(frame)
             shift = self._camera.shift(pixels)
-            crops = [crop(pixels, item.box) for item in whole]
-            sightings = [Sighting(item, colours(view)) for item, view in zip(whole, crops, strict=True)]
+            crops = [crop(pixels, item.box) for item in looked_at]
         if self._latest_s is not None:
             self._interval_s = frame.time_s - self._latest_s
-        step = self._tracker.update(frame.time_s, sightings, scene_cut=frame.scene_cut, shift=shift)
-        ended = self._ended(step.ended, cut_s=frame.time_s if frame.scene_cut else None)
+        sightings = [Sighting(item, colours(view)) for item, view in zip(looked_at, crops, strict=True)]
+        first, last = len(whole), len(whole) + len(derived)
+        seen = self._tracker.update(frame.time_s, sightings[:first], scene_cut=frame.scene_cut, shift=shift)
+        worn = self._worn.update(
+            frame.time_s, sightings[first:last], sightings[last:], scene_cut=frame.scene_cut, shift=shift
+        )
+        ended = self._ended([*seen.ended, *worn.ended], cut_s=frame.time_s if frame.scene_cut else None)
         self._latest_s = frame.time_s
         self._shot += frame.scene_cut
-        for track, item, view in zip(step.assigned, whole, crops, strict=True):
+        for track, item, view in zip([*seen.assigned, *worn.assigned], looked_at[:last], crops[:last], strict=True):
             if track is None:
                 continue
             others = [other.box for other in whole if other is not item]
@@ -87,14 +97,17 @@ class Follower:
             self._views.setdefault(track.track_id, BestViews(limit=self._views_per_object)).offer(rated)
         return ended
 
+    @property
+    def _active(self) -> Sequence[Track]:
+        return [*self._tracker.active, *self._worn.active]
+
     def finish(self) -> list[EndedTrack]:
         """Return the tracks that were still followed, at the end of the video."""
-        return self._ended(self._tracker.finish(), cut_s=None)
+        return self._ended([*self._tracker.finish(), *self._worn.finish()], cut_s=None)
 
-    def followed_since(self, category: str) -> float | None:
-        """Return the earliest start of the tracks of a category that have not ended, or None."""
-        starts = [track.first.time_s for track in self._tracker.active if track.category == category]
-        return min(starts, default=None)
+    def starts(self, category: str) -> list[float]:
+        """Return when the tracks of a category that have not ended began."""
+        return [track.first.time_s for track in self._active if track.category == category]
 
     def confirmed(self) -> list[EndedTrack]:
         """Return the tracks in the picture that are no flicker, as they stand now."""
@@ -104,7 +117,7 @@ class Follower:
                 Segment(track.first.time_s, track.last.time_s + self._interval_s),
                 self._views[track.track_id].best_first(),
             )
-            for track in self._tracker.active
+            for track in self._active
             if track.seen >= self._min_observations
         ]
 

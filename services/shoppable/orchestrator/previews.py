@@ -117,6 +117,7 @@ class Previews:
             match=None if withheld else match,
             final=False,
             withheld=withheld,
+            worn=item.track.worn,
         )
 
     def _is_too_little(self, item: EndedTrack) -> bool:

@@ -26,6 +26,8 @@ from shoppable.runtime.server import Assembly, Limit, Service
 from shoppable.v1 import common_pb2, orchestrator_pb2, orchestrator_pb2_grpc
 
 _HEALTH_TIMEOUT_S = 3.0
+# Replicas answer in turns. One that drains, or has lost its Triton, must not speak for all of them.
+_REPLICAS_ASKED = 8
 
 
 @contextlib.asynccontextmanager
@@ -119,17 +121,20 @@ def _open(endpoint: str, files: PeerFiles | None, outgoing: Sequence[grpc.aio.Cl
 
 
 def _all_serving(services: dict[str, tuple[grpc.aio.Channel, str]]) -> ReadinessCheck:
-    """Return a check that passes while every service says that it serves."""
+    """Return a check that passes while some replica of every service says that it serves."""
 
     async def check() -> None:
         for words, (channel, name) in services.items():
             request = health_pb2.HealthCheckRequest(service=name)
             stub: Any = health_pb2_grpc.HealthStub(channel)  # its types leave the methods out
-            try:
-                answer = await stub.Check(request, timeout=_HEALTH_TIMEOUT_S)
-            except grpc.aio.AioRpcError as error:
-                raise RuntimeError(f"the {words} cannot be reached ({error.code().name})") from error
-            if answer.status != health_pb2.HealthCheckResponse.SERVING:
+            for _ in range(_REPLICAS_ASKED):
+                try:
+                    answer = await stub.Check(request, timeout=_HEALTH_TIMEOUT_S)
+                except grpc.aio.AioRpcError as error:
+                    raise RuntimeError(f"the {words} cannot be reached ({error.code().name})") from error
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    break
+            else:
                 raise RuntimeError(f"the {words} is not serving")
 
     return check

@@ -7,7 +7,7 @@ This file knows nothing of pictures but the small colour vectors that come with 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from shoppable.orchestrator import likeness
 from shoppable.orchestrator.camera import STILL, Shift
-from shoppable.orchestrator.domain import Box, Detection, Observation, Vector
+from shoppable.orchestrator.domain import Box, Detection, Observation, Vector, Worn
 from shoppable.orchestrator.thinning import ThinnedBoxes
 
 _VELOCITY_MEMORY = 0.7  # share of the old velocity that is kept at each sighting
@@ -35,8 +35,11 @@ class Sighting:
 class Track:
     """An object that is being followed, or was, from its first sighting on. `tolerance`: see `ThinnedBoxes`."""
 
-    def __init__(self, track_id: int, time_s: float, sighting: Sighting, *, tolerance: float = 0.0) -> None:
+    def __init__(
+        self, track_id: int, time_s: float, sighting: Sighting, *, tolerance: float = 0.0, worn: Worn | None = None
+    ) -> None:
         self.track_id = track_id
+        self.worn = worn  # None: a model sees it
         self.colours = sighting.colours
         self.velocity = (0.0, 0.0)  # of the centre in the scene, frame widths and heights a second
         self.seen = 0  # sightings, also those whose boxes are not kept
@@ -108,13 +111,13 @@ class Step:
 
 
 class Tracker:
-    """Follows the objects of one video. Feed frames in order of time."""
+    """Follows the objects of one video. Feed frames in order of time. `ids` may be shared with another tracker."""
 
-    def __init__(self, *, max_gap_s: float, tolerance: float = 0.0) -> None:
+    def __init__(self, *, max_gap_s: float, tolerance: float = 0.0, ids: Iterator[int] | None = None) -> None:
         self._max_gap_s = max_gap_s
         self._tolerance = tolerance
         self._active: list[Track] = []
-        self._ids = count(1)
+        self._ids = count(1) if ids is None else ids
 
     @property
     def active(self) -> Sequence[Track]:

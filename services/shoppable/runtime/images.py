@@ -35,13 +35,14 @@ def read_image(image: common_pb2.Image, field: str, violations: Violations, *, m
     Blocking: call it in a thread. Its memory is bounded by `max_pixels`, which is checked before pixels are decoded.
     """
     try:
-        if not image.data:
+        data = image.data  # a copy, each time that it is asked for
+        if not data:
             raise _RefusedError("must not be empty")  # noqa: TRY301
         if image.format == common_pb2.IMAGE_FORMAT_RGB24:
-            return _read_raw(image, max_pixels)
+            return _read_raw(data, image.width, image.height, max_pixels)
         if image.format not in _ENCODED:
             raise _RefusedError("must be of a known format")  # noqa: TRY301
-        return _read_encoded(image.data, _ENCODED[image.format], max_pixels)
+        return _read_encoded(data, _ENCODED[image.format], max_pixels)
     except _RefusedError as error:
         violations.add(field, str(error))
         return None
@@ -68,12 +69,12 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise _RefusedError(f"must have at most {max_pixels} pixels, and has {width} x {height}")
 
 
-def _read_raw(image: common_pb2.Image, max_pixels: int) -> Pixels:
-    _check_size(image.width, image.height, max_pixels)
-    expected = 3 * image.width * image.height
-    if len(image.data) != expected:
-        raise _RefusedError(f"must have 3 * width * height = {expected} bytes, and has {len(image.data)}")
-    return np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3)
+def _read_raw(data: bytes, width: int, height: int, max_pixels: int) -> Pixels:
+    _check_size(width, height, max_pixels)
+    expected = 3 * width * height
+    if len(data) != expected:
+        raise _RefusedError(f"must have 3 * width * height = {expected} bytes, and has {len(data)}")
+    return np.frombuffer(data, np.uint8).reshape(height, width, 3)
 
 
 def _read_encoded(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Pixels:

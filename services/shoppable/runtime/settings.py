@@ -8,10 +8,9 @@ Strongest first: a flag (`--port 50051`), the service's own variable (`SHOPPABLE
 import argparse
 import os
 import sys
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar
+from typing import Annotated, ClassVar, Literal, NoReturn, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import (
@@ -23,7 +22,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-PREFIX = "SHOPPABLE_"
+from shoppable.runtime.settings_file import PREFIX, SettingsError, SettingsFile
+
 SettingsT = TypeVar("SettingsT", bound="ServerSettings")
 
 
@@ -35,10 +35,6 @@ def split_list(value: object) -> object:
 # Lists are written a,b,c in flags and variables, and as lists in the file.
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)]
 Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(split_list)]
-
-
-class SettingsError(Exception):
-    """The settings cannot be used; the text names each one that is wrong."""
 
 
 class ServerSettings(BaseSettings):
@@ -162,23 +158,27 @@ class ServerSettings(BaseSettings):
             init_settings,
             EnvSettingsSource(settings_cls, env_prefix=f"{PREFIX}{cls.service.upper()}_"),
             EnvSettingsSource(settings_cls, env_prefix=PREFIX),
-            InitSettingsSource(settings_cls, init_kwargs=_read_file(cls.service)),
+            InitSettingsSource(settings_cls, init_kwargs=SettingsFile.named().values(cls.service, cls.model_fields)),
         )
 
 
-def _read_file(service: str) -> dict[str, Any]:
-    """Return the file's values for a service; the service's own table wins over the top level."""
-    path = os.environ.get(f"{PREFIX}CONFIG")
-    if not path:
-        return {}
-    try:
-        content = tomllib.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"the settings file {path} cannot be read: {error}") from error
-    own = content.get(service, {})
-    if not isinstance(own, dict):
-        raise SettingsError(f"in the settings file {path}, [{service}] must be a table")
-    return {key: value for key, value in content.items() if not isinstance(value, dict)} | own
+def _told(kind: type[ServerSettings], place: Sequence[str | int], problem: str, flags: Collection[str]) -> str:
+    """Say what is wrong with a value and where it comes from; values that do not go together have no place."""
+    if not place:
+        return problem
+    return f"{'.'.join(map(str, place))}: {problem} ({_source(kind, str(place[0]), flags)})"
+
+
+def _source(kind: type[ServerSettings], name: str, flags: Collection[str]) -> str:
+    """Say where a value comes from, strongest first."""
+    if name in flags:
+        return f"the flag --{name.replace('_', '-')}"
+    for variable in (f"{PREFIX}{kind.service.upper()}_{name.upper()}", f"{PREFIX}{name.upper()}"):
+        if variable in os.environ:
+            return f"the variable {variable}"
+    file = SettingsFile.named()
+    line = file.line_of(kind.service, name)
+    return f"{file.path}, line {line}" if line else "the default"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -194,7 +194,7 @@ def load(kind: type[SettingsT], arguments: Sequence[str], *, prog: str) -> Setti
     Exits after `--help` (0) or a flag that does not exist (2).
 
     Raises:
-        SettingsError: A value is wrong; the text names the setting.
+        SettingsError: A value is wrong; the text names the setting and the flag, variable, or line that it is from.
     """
     parser = _Parser(
         prog=prog,
@@ -218,7 +218,7 @@ def load(kind: type[SettingsT], arguments: Sequence[str], *, prog: str) -> Setti
     try:
         return kind(**flags)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        wrong = "; ".join(_told(kind, item["loc"], item["msg"], flags) for item in error.errors())
         raise SettingsError(f"wrong settings for {kind.service}: {wrong}") from error
 
 

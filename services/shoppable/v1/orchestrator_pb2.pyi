@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.rpc import status_pb2 as _status_pb2
 from shoppable.v1 import common_pb2 as _common_pb2
+from shoppable.v1 import object_detector_pb2 as _object_detector_pb2
 from shoppable.v1 import product_catalog_pb2 as _product_catalog_pb2
 from shoppable.v1 import product_matcher_pb2 as _product_matcher_pb2
 import builtins as _builtins
@@ -126,6 +127,7 @@ class AnnotateOptions(_message.Message):
     LIVE_FIELD_NUMBER: _builtins.int
     BOX_TOLERANCE_FIELD_NUMBER: _builtins.int
     MIN_OBJECT_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    DERIVE_APPAREL_REGIONS_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
     """The catalogue's name, `catalogs/{catalog}`. Empty: objects are found and not matched."""
     longest_side: _builtins.int
@@ -163,6 +165,11 @@ class AnnotateOptions(_message.Message):
     nothing. As confidences are calibrated, about this share of the objects returned, or more, has the right product
     first. What could not be matched is left out too. An object that was told as provisional is always told as final.
     """
+    derive_apparel_regions: _builtins.bool
+    """Whether objects are also derived from people: where clothes are worn, told from a person's box, for detection models
+    that know people and no clothing. See DetectionOptions.derive_apparel_regions. Such an object has a `derivation` and
+    is followed with its person. INVALID_ARGUMENT where the detector's taxonomy has no categories for them. Default no.
+    """
     @_builtins.property
     def product_filter(self) -> _product_catalog_pb2.ProductFilter:
         """Which products may be found; default all."""
@@ -193,8 +200,8 @@ class AnnotateOptions(_message.Message):
 
     @_builtins.property
     def live(self) -> Global___LiveOptions:
-        """Set it for a stream that comes as fast as it is filmed and does not end; default: every sampled frame is looked at,
-        and a slow stage slows the decoder.
+        """Set it for a stream that comes as fast as it is filmed and does not end, and whose source is an upload that is `live`;
+        default: every sampled frame is looked at, and a slow stage slows the decoder.
         """
 
     def __init__(
@@ -221,10 +228,11 @@ class AnnotateOptions(_message.Message):
         live: Global___LiveOptions | None = ...,
         box_tolerance: _builtins.float | None = ...,
         min_object_confidence: _builtins.float | None = ...,
+        derive_apparel_regions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_box_tolerance", b"_box_tolerance", "_longest_side", b"_longest_side", "_match_confidence", b"_match_confidence", "_max_objects", b"_max_objects", "_max_products_per_object", b"_max_products_per_object", "_min_catalog_revision", b"_min_catalog_revision", "_min_detection_score", b"_min_detection_score", "_min_object_confidence", b"_min_object_confidence", "_min_product_confidence", b"_min_product_confidence", "box_tolerance", b"box_tolerance", "end_time", b"end_time", "live", b"live", "longest_side", b"longest_side", "match_confidence", b"match_confidence", "max_objects", b"max_objects", "max_products_per_object", b"max_products_per_object", "min_catalog_revision", b"min_catalog_revision", "min_detection_score", b"min_detection_score", "min_object_confidence", b"min_object_confidence", "min_product_confidence", b"min_product_confidence", "offers", b"offers", "product_filter", b"product_filter", "sampling", b"sampling", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_box_tolerance", b"_box_tolerance", "_longest_side", b"_longest_side", "_match_confidence", b"_match_confidence", "_max_objects", b"_max_objects", "_max_products_per_object", b"_max_products_per_object", "_min_catalog_revision", b"_min_catalog_revision", "_min_detection_score", b"_min_detection_score", "_min_object_confidence", b"_min_object_confidence", "_min_product_confidence", b"_min_product_confidence", "box_tolerance", b"box_tolerance", "catalog", b"catalog", "categories", b"categories", "detection_models", b"detection_models", "end_time", b"end_time", "include_provisional_objects", b"include_provisional_objects", "include_rematch_state", b"include_rematch_state", "live", b"live", "longest_side", b"longest_side", "match_confidence", b"match_confidence", "max_objects", b"max_objects", "max_products_per_object", b"max_products_per_object", "min_catalog_revision", b"min_catalog_revision", "min_detection_score", b"min_detection_score", "min_object_confidence", b"min_object_confidence", "min_product_confidence", b"min_product_confidence", "offers", b"offers", "omit_thumbnails", b"omit_thumbnails", "product_filter", b"product_filter", "sampling", b"sampling", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_box_tolerance", b"_box_tolerance", "_longest_side", b"_longest_side", "_match_confidence", b"_match_confidence", "_max_objects", b"_max_objects", "_max_products_per_object", b"_max_products_per_object", "_min_catalog_revision", b"_min_catalog_revision", "_min_detection_score", b"_min_detection_score", "_min_object_confidence", b"_min_object_confidence", "_min_product_confidence", b"_min_product_confidence", "box_tolerance", b"box_tolerance", "catalog", b"catalog", "categories", b"categories", "derive_apparel_regions", b"derive_apparel_regions", "detection_models", b"detection_models", "end_time", b"end_time", "include_provisional_objects", b"include_provisional_objects", "include_rematch_state", b"include_rematch_state", "live", b"live", "longest_side", b"longest_side", "match_confidence", b"match_confidence", "max_objects", b"max_objects", "max_products_per_object", b"max_products_per_object", "min_catalog_revision", b"min_catalog_revision", "min_detection_score", b"min_detection_score", "min_object_confidence", b"min_object_confidence", "min_product_confidence", b"min_product_confidence", "offers", b"offers", "omit_thumbnails", b"omit_thumbnails", "product_filter", b"product_filter", "sampling", b"sampling", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__box_tolerance: _TypeAlias = _typing.Literal["box_tolerance"]  # noqa: Y015
     _WhichOneofArgType__box_tolerance: _TypeAlias = _typing.Literal["_box_tolerance", b"_box_tolerance"]  # noqa: Y015
@@ -438,6 +446,36 @@ class BestView(_message.Message):
 Global___BestView: _TypeAlias = BestView  # noqa: Y015
 
 @_typing.final
+class ObjectDerivation(_message.Message):
+    """Whence comes an object that no model saw."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    SOURCE_LABEL_FIELD_NUMBER: _builtins.int
+    PERSON_ID_FIELD_NUMBER: _builtins.int
+    region: _object_detector_pb2.ApparelRegion.ValueType
+    """Which part of a person it is."""
+    source_label: _builtins.str
+    """The detector's name of the person, for example "person"."""
+    person_id: _builtins.str
+    """Which person it was first seen on: an id within this answer, the same in all that one person wears."""
+    def __init__(
+        self,
+        *,
+        region: _object_detector_pb2.ApparelRegion.ValueType = ...,
+        source_label: _builtins.str = ...,
+        person_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["person_id", b"person_id", "region", b"region", "source_label", b"source_label"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ObjectDerivation: _TypeAlias = ObjectDerivation  # noqa: Y015
+
+@_typing.final
 class ShoppableObject(_message.Message):
     """A thing in the video."""
 
@@ -458,6 +496,7 @@ class ShoppableObject(_message.Message):
     WITHHELD_FIELD_NUMBER: _builtins.int
     REMATCH_STATE_FIELD_NUMBER: _builtins.int
     SUPERSEDES_FIELD_NUMBER: _builtins.int
+    DERIVATION_FIELD_NUMBER: _builtins.int
     object_id: _builtins.str
     """Its id within this answer."""
     label: _builtins.str
@@ -506,6 +545,10 @@ class ShoppableObject(_message.Message):
     def supersedes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of provisional objects that turned out to be this one: what was told under them is void."""
 
+    @_builtins.property
+    def derivation(self) -> Global___ObjectDerivation:
+        """Set in what was derived from a person (`derive_apparel_regions`) and not seen by a model; absent in all others."""
+
     def __init__(
         self,
         *,
@@ -524,10 +567,11 @@ class ShoppableObject(_message.Message):
         withheld: _common_pb2.WithheldReason.ValueType = ...,
         rematch_state: Global___RematchState | None = ...,
         supersedes: _abc.Iterable[_builtins.str] | None = ...,
+        derivation: Global___ObjectDerivation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "best_view", b"best_view", "confidence", b"confidence", "match_status", b"match_status", "rematch_state", b"rematch_state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "best_view", b"best_view", "confidence", b"confidence", "derivation", b"derivation", "match_status", b"match_status", "rematch_state", b"rematch_state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "best_view", b"best_view", "boxes", b"boxes", "category", b"category", "confidence", b"confidence", "decision", b"decision", "detection_score", b"detection_score", "final", b"final", "label", b"label", "match_status", b"match_status", "object_id", b"object_id", "products", b"products", "rematch_state", b"rematch_state", "segments", b"segments", "supersedes", b"supersedes", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "best_view", b"best_view", "boxes", b"boxes", "category", b"category", "confidence", b"confidence", "decision", b"decision", "derivation", b"derivation", "detection_score", b"detection_score", "final", b"final", "label", b"label", "match_status", b"match_status", "object_id", b"object_id", "products", b"products", "rematch_state", b"rematch_state", "segments", b"segments", "supersedes", b"supersedes", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
@@ -794,7 +838,9 @@ class AnnotateSummary(_message.Message):
 
     @_builtins.property
     def found_products(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundProduct]:
-        """The products that objects of this answer match, in order of first appearance; at most 10000."""
+        """The products that objects of this answer match, in order of first appearance; at most 10000, of at most 1000 objects
+        each, and 100000 object_ids and segments in all. What a stream without an end shows after that is not listed.
+        """
 
     def __init__(
         self,

@@ -675,22 +675,31 @@ class UpsertProductsConfig(_message.Message):
     CATALOG_FIELD_NUMBER: _builtins.int
     CREATE_CATALOG_IF_MISSING_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REPLACE_CATALOG_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
     """The catalogue's name."""
     create_catalog_if_missing: _builtins.bool
     """Whether to make the catalogue if it is not there."""
     request_id: _builtins.str
     """Ties attempts together in logs; at most 128 characters."""
+    replace_catalog: _builtins.bool
+    """Whether these products are to be all that the catalogue has: they are indexed anew beside it, with the embedder that
+    the server makes catalogues with now, and take its place at once when the stream has ended. Until then it is searched
+    as it is. If a product cannot be taken, or the stream breaks off, or the catalogue is written to meanwhile, it stays
+    as it is: FAILED_PRECONDITION, reason PRODUCTS_REFUSED, or CATALOG_CHANGED. Its calibration is kept only if the
+    embedder is the same. Default no.
+    """
     def __init__(
         self,
         *,
         catalog: _builtins.str = ...,
         create_catalog_if_missing: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        replace_catalog: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "create_catalog_if_missing", b"create_catalog_if_missing", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "create_catalog_if_missing", b"create_catalog_if_missing", "replace_catalog", b"replace_catalog", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1351,3 +1360,309 @@ class FindDuplicatesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FindDuplicatesResponse: _TypeAlias = FindDuplicatesResponse  # noqa: Y015
+
+@_typing.final
+class BackupCatalogRequest(_message.Message):
+    """Asks for a backup."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The catalogue's name."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupCatalogRequest: _TypeAlias = BackupCatalogRequest  # noqa: Y015
+
+@_typing.final
+class SnapshotHeader(_message.Message):
+    """What a backup begins with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: _builtins.int
+    CATALOG_FIELD_NUMBER: _builtins.int
+    ROOTED_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
+    format: _builtins.int
+    """1. Higher if an older server could not read it."""
+    rooted: _builtins.bool
+    """Whether embeddings are stored as signed square roots."""
+    calibration: _builtins.str
+    """What it was calibrated to, as the server writes it; empty if it was not."""
+    @_builtins.property
+    def catalog(self) -> Global___Catalog:
+        """The catalogue as it was, without its name and counts."""
+
+    def __init__(
+        self,
+        *,
+        format: _builtins.int = ...,
+        catalog: Global___Catalog | None = ...,
+        rooted: _builtins.bool = ...,
+        calibration: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "catalog", b"catalog", "format", b"format", "rooted", b"rooted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotHeader: _TypeAlias = SnapshotHeader  # noqa: Y015
+
+@_typing.final
+class SnapshotImage(_message.Message):
+    """An image of a product, as it is indexed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    COLORS_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """A digest of its bytes."""
+    embedding: _builtins.bytes
+    """The stored embedding: little-endian float32, as many as the catalogue's embedding_size; length 1."""
+    colors: _builtins.bytes
+    """Its colours, likewise."""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        embedding: _builtins.bytes = ...,
+        colors: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["colors", b"colors", "digest", b"digest", "embedding", b"embedding"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotImage: _TypeAlias = SnapshotImage  # noqa: Y015
+
+@_typing.final
+class SnapshotProduct(_message.Message):
+    """A product, whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    product_id: _builtins.str
+    """Its id."""
+    @_builtins.property
+    def product(self) -> Global___Product:
+        """The product, as stored, without its name. Its images have no pictures."""
+
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnapshotImage]:
+        """How its images are indexed, in their order."""
+
+    def __init__(
+        self,
+        *,
+        product_id: _builtins.str = ...,
+        product: Global___Product | None = ...,
+        images: _abc.Iterable[Global___SnapshotImage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "product", b"product", "product_id", b"product_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotProduct: _TypeAlias = SnapshotProduct  # noqa: Y015
+
+@_typing.final
+class SnapshotEnd(_message.Message):
+    """What a backup ends with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_COUNT_FIELD_NUMBER: _builtins.int
+    IMAGE_COUNT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    product_count: _builtins.int
+    """Products before it."""
+    image_count: _builtins.int
+    """Their images."""
+    revision: _builtins.int
+    """The catalogue's revision when the last product was read."""
+    def __init__(
+        self,
+        *,
+        product_count: _builtins.int = ...,
+        image_count: _builtins.int = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_count", b"image_count", "product_count", b"product_count", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotEnd: _TypeAlias = SnapshotEnd  # noqa: Y015
+
+@_typing.final
+class SnapshotRecord(_message.Message):
+    """A part of a backup."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> Global___SnapshotHeader:
+        """The first."""
+
+    @_builtins.property
+    def product(self) -> Global___SnapshotProduct:
+        """Any number of these, in order of their ids, each once."""
+
+    @_builtins.property
+    def end(self) -> Global___SnapshotEnd:
+        """The last."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___SnapshotHeader | None = ...,
+        product: Global___SnapshotProduct | None = ...,
+        end: Global___SnapshotEnd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "header", b"header", "product", b"product", "record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "header", b"header", "product", b"product", "record", b"record"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["header", "product", "end"]  # noqa: Y015
+    _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
+
+Global___SnapshotRecord: _TypeAlias = SnapshotRecord  # noqa: Y015
+
+@_typing.final
+class BackupCatalogResponse(_message.Message):
+    """The next part."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def record(self) -> Global___SnapshotRecord:
+        """The part."""
+
+    def __init__(
+        self,
+        *,
+        record: Global___SnapshotRecord | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupCatalogResponse: _TypeAlias = BackupCatalogResponse  # noqa: Y015
+
+@_typing.final
+class RestoreCatalogConfig(_message.Message):
+    """What is to be made of a backup."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    """The catalogue's name; it need not be that of the one that was backed up."""
+    replace: _builtins.bool
+    """Whether it takes the place of the catalogue of this name, whole and at once, if there is one."""
+    request_id: _builtins.str
+    """Ties attempts together in logs; at most 128 characters."""
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        replace: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "replace", b"replace", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreCatalogConfig: _TypeAlias = RestoreCatalogConfig  # noqa: Y015
+
+@_typing.final
+class RestoreCatalogRequest(_message.Message):
+    """The config, then the backup."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def config(self) -> Global___RestoreCatalogConfig:
+        """The first message of the stream, and only the first."""
+
+    @_builtins.property
+    def record(self) -> Global___SnapshotRecord:
+        """The next part of the backup."""
+
+    def __init__(
+        self,
+        *,
+        config: Global___RestoreCatalogConfig | None = ...,
+        record: Global___SnapshotRecord | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "record", b"record", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "record", b"record", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["config", "record"]  # noqa: Y015
+    _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
+
+Global___RestoreCatalogRequest: _TypeAlias = RestoreCatalogRequest  # noqa: Y015
+
+@_typing.final
+class RestoreCatalogResponse(_message.Message):
+    """How far it is, then the catalogue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_COUNT_FIELD_NUMBER: _builtins.int
+    CATALOG_FIELD_NUMBER: _builtins.int
+    product_count: _builtins.int
+    """Products read so far."""
+    @_builtins.property
+    def catalog(self) -> Global___Catalog:
+        """The last message: the catalogue that was made."""
+
+    def __init__(
+        self,
+        *,
+        product_count: _builtins.int = ...,
+        catalog: Global___Catalog | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "product_count", b"product_count", "response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "product_count", b"product_count", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["product_count", "catalog"]  # noqa: Y015
+    _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
+
+Global___RestoreCatalogResponse: _TypeAlias = RestoreCatalogResponse  # noqa: Y015

@@ -91,6 +91,16 @@ class ProductCatalogServiceStub:
                 request_serializer=shoppable_dot_v1_dot_product__catalog__pb2.FindDuplicatesRequest.SerializeToString,
                 response_deserializer=shoppable_dot_v1_dot_product__catalog__pb2.FindDuplicatesResponse.FromString,
                 _registered_method=True)
+        self.BackupCatalog = channel.unary_stream(
+                '/shoppable.v1.ProductCatalogService/BackupCatalog',
+                request_serializer=shoppable_dot_v1_dot_product__catalog__pb2.BackupCatalogRequest.SerializeToString,
+                response_deserializer=shoppable_dot_v1_dot_product__catalog__pb2.BackupCatalogResponse.FromString,
+                _registered_method=True)
+        self.RestoreCatalog = channel.stream_stream(
+                '/shoppable.v1.ProductCatalogService/RestoreCatalog',
+                request_serializer=shoppable_dot_v1_dot_product__catalog__pb2.RestoreCatalogRequest.SerializeToString,
+                response_deserializer=shoppable_dot_v1_dot_product__catalog__pb2.RestoreCatalogResponse.FromString,
+                _registered_method=True)
 
 
 class ProductCatalogServiceServicer:
@@ -187,6 +197,30 @@ class ProductCatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BackupCatalog(self, request, context):
+        """Reads a catalogue whole: products, vectors and calibration, to be kept as a file and restored without embedding
+        anything again. First its header, then its products in order of their ids, then an end. Writes go on meanwhile: each
+        product comes as it was at one moment, and the end tells the revision that was reached by then. The reader's pace is
+        the server's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreCatalog(self, request_iterator, context):
+        """Makes a catalogue of a backup. The first request is the config, then the backup's records follow, all of them and as
+        they came. The catalogue appears once its end has been read; a stream that breaks off leaves nothing and changes
+        nothing. How many products are read is told now and then, and the catalogue at the end. Products keep their times and revisions; the catalogue's revision is higher than it has ever been.
+
+        Errors: INVALID_ARGUMENT (records out of order, missing, or wrong: the violation names the product),
+        ALREADY_EXISTS (and `replace` is not set), FAILED_PRECONDITION (made with an embedder that this server does not run,
+        reason EMBEDDER_MISMATCH; of a newer format, reason SNAPSHOT_TOO_NEW; the catalogue to be replaced has changed
+        meanwhile, reason CATALOG_CHANGED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProductCatalogServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -239,6 +273,16 @@ def add_ProductCatalogServiceServicer_to_server(servicer, server):
                     servicer.FindDuplicates,
                     request_deserializer=shoppable_dot_v1_dot_product__catalog__pb2.FindDuplicatesRequest.FromString,
                     response_serializer=shoppable_dot_v1_dot_product__catalog__pb2.FindDuplicatesResponse.SerializeToString,
+            ),
+            'BackupCatalog': grpc.unary_stream_rpc_method_handler(
+                    servicer.BackupCatalog,
+                    request_deserializer=shoppable_dot_v1_dot_product__catalog__pb2.BackupCatalogRequest.FromString,
+                    response_serializer=shoppable_dot_v1_dot_product__catalog__pb2.BackupCatalogResponse.SerializeToString,
+            ),
+            'RestoreCatalog': grpc.stream_stream_rpc_method_handler(
+                    servicer.RestoreCatalog,
+                    request_deserializer=shoppable_dot_v1_dot_product__catalog__pb2.RestoreCatalogRequest.FromString,
+                    response_serializer=shoppable_dot_v1_dot_product__catalog__pb2.RestoreCatalogResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -518,6 +562,60 @@ class ProductCatalogService:
             '/shoppable.v1.ProductCatalogService/FindDuplicates',
             shoppable_dot_v1_dot_product__catalog__pb2.FindDuplicatesRequest.SerializeToString,
             shoppable_dot_v1_dot_product__catalog__pb2.FindDuplicatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BackupCatalog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/shoppable.v1.ProductCatalogService/BackupCatalog',
+            shoppable_dot_v1_dot_product__catalog__pb2.BackupCatalogRequest.SerializeToString,
+            shoppable_dot_v1_dot_product__catalog__pb2.BackupCatalogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreCatalog(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/shoppable.v1.ProductCatalogService/RestoreCatalog',
+            shoppable_dot_v1_dot_product__catalog__pb2.RestoreCatalogRequest.SerializeToString,
+            shoppable_dot_v1_dot_product__catalog__pb2.RestoreCatalogResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -82,6 +82,22 @@ class ProductCatalogServiceStub:
     image is compared with its nearest neighbours only; pairs are sent as they are found, each pair of products once
     for each pair of their images. A catalogue that changes meanwhile is read as it changes.
     """
+    BackupCatalog: _grpc.UnaryStreamMultiCallable[_product_catalog_pb2.BackupCatalogRequest, _product_catalog_pb2.BackupCatalogResponse]
+    """Reads a catalogue whole: products, vectors and calibration, to be kept as a file and restored without embedding
+    anything again. First its header, then its products in order of their ids, then an end. Writes go on meanwhile: each
+    product comes as it was at one moment, and the end tells the revision that was reached by then. The reader's pace is
+    the server's.
+    """
+    RestoreCatalog: _grpc.StreamStreamMultiCallable[_product_catalog_pb2.RestoreCatalogRequest, _product_catalog_pb2.RestoreCatalogResponse]
+    """Makes a catalogue of a backup. The first request is the config, then the backup's records follow, all of them and as
+    they came. The catalogue appears once its end has been read; a stream that breaks off leaves nothing and changes
+    nothing. How many products are read is told now and then, and the catalogue at the end. Products keep their times and revisions; the catalogue's revision is higher than it has ever been.
+
+    Errors: INVALID_ARGUMENT (records out of order, missing, or wrong: the violation names the product),
+    ALREADY_EXISTS (and `replace` is not set), FAILED_PRECONDITION (made with an embedder that this server does not run,
+    reason EMBEDDER_MISMATCH; of a newer format, reason SNAPSHOT_TOO_NEW; the catalogue to be replaced has changed
+    meanwhile, reason CATALOG_CHANGED).
+    """
 
 @_typing.type_check_only
 class ProductCatalogServiceAsyncStub(ProductCatalogServiceStub):
@@ -131,6 +147,22 @@ class ProductCatalogServiceAsyncStub(ProductCatalogServiceStub):
     """Finds pictures of different products that are nearly the same, such as copied pictures of counterfeit goods. Each
     image is compared with its nearest neighbours only; pairs are sent as they are found, each pair of products once
     for each pair of their images. A catalogue that changes meanwhile is read as it changes.
+    """
+    BackupCatalog: _aio.UnaryStreamMultiCallable[_product_catalog_pb2.BackupCatalogRequest, _product_catalog_pb2.BackupCatalogResponse]  # type: ignore[assignment]
+    """Reads a catalogue whole: products, vectors and calibration, to be kept as a file and restored without embedding
+    anything again. First its header, then its products in order of their ids, then an end. Writes go on meanwhile: each
+    product comes as it was at one moment, and the end tells the revision that was reached by then. The reader's pace is
+    the server's.
+    """
+    RestoreCatalog: _aio.StreamStreamMultiCallable[_product_catalog_pb2.RestoreCatalogRequest, _product_catalog_pb2.RestoreCatalogResponse]  # type: ignore[assignment]
+    """Makes a catalogue of a backup. The first request is the config, then the backup's records follow, all of them and as
+    they came. The catalogue appears once its end has been read; a stream that breaks off leaves nothing and changes
+    nothing. How many products are read is told now and then, and the catalogue at the end. Products keep their times and revisions; the catalogue's revision is higher than it has ever been.
+
+    Errors: INVALID_ARGUMENT (records out of order, missing, or wrong: the violation names the product),
+    ALREADY_EXISTS (and `replace` is not set), FAILED_PRECONDITION (made with an embedder that this server does not run,
+    reason EMBEDDER_MISMATCH; of a newer format, reason SNAPSHOT_TOO_NEW; the catalogue to be replaced has changed
+    meanwhile, reason CATALOG_CHANGED).
     """
 
 class ProductCatalogServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -238,6 +270,34 @@ class ProductCatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         """Finds pictures of different products that are nearly the same, such as copied pictures of counterfeit goods. Each
         image is compared with its nearest neighbours only; pairs are sent as they are found, each pair of products once
         for each pair of their images. A catalogue that changes meanwhile is read as it changes.
+        """
+
+    @_abc_1.abstractmethod
+    def BackupCatalog(
+        self,
+        request: _product_catalog_pb2.BackupCatalogRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_product_catalog_pb2.BackupCatalogResponse], _abc.AsyncIterator[_product_catalog_pb2.BackupCatalogResponse]]:
+        """Reads a catalogue whole: products, vectors and calibration, to be kept as a file and restored without embedding
+        anything again. First its header, then its products in order of their ids, then an end. Writes go on meanwhile: each
+        product comes as it was at one moment, and the end tells the revision that was reached by then. The reader's pace is
+        the server's.
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreCatalog(
+        self,
+        request_iterator: _MaybeAsyncIterator[_product_catalog_pb2.RestoreCatalogRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_product_catalog_pb2.RestoreCatalogResponse], _abc.AsyncIterator[_product_catalog_pb2.RestoreCatalogResponse]]:
+        """Makes a catalogue of a backup. The first request is the config, then the backup's records follow, all of them and as
+        they came. The catalogue appears once its end has been read; a stream that breaks off leaves nothing and changes
+        nothing. How many products are read is told now and then, and the catalogue at the end. Products keep their times and revisions; the catalogue's revision is higher than it has ever been.
+
+        Errors: INVALID_ARGUMENT (records out of order, missing, or wrong: the violation names the product),
+        ALREADY_EXISTS (and `replace` is not set), FAILED_PRECONDITION (made with an embedder that this server does not run,
+        reason EMBEDDER_MISMATCH; of a newer format, reason SNAPSHOT_TOO_NEW; the catalogue to be replaced has changed
+        meanwhile, reason CATALOG_CHANGED).
         """
 
 def add_ProductCatalogServiceServicer_to_server(servicer: ProductCatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

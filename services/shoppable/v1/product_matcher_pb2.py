@@ -28,7 +28,7 @@ from shoppable.v1 import common_pb2 as shoppable_dot_v1_dot_common__pb2
 from shoppable.v1 import product_catalog_pb2 as shoppable_dot_v1_dot_product__catalog__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"shoppable/v1/product_matcher.proto\x12\x0cshoppable.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a\x19shoppable/v1/common.proto\x1a\"shoppable/v1/product_catalog.proto\"V\n\tEmbedding\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x1a.shoppable.v1.ModelVersion\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12\x0e\n\x06\x63olors\x18\x03 \x03(\x02\"g\n\tMatchView\x12$\n\x05image\x18\x01 \x01(\x0b\x32\x13.shoppable.v1.ImageH\x00\x12,\n\tembedding\x18\x02 \x01(\x0b\x32\x17.shoppable.v1.EmbeddingH\x00\x42\x06\n\x04view\"K\n\nMatchQuery\x12&\n\x05views\x18\x01 \x03(\x0b\x32\x17.shoppable.v1.MatchView\x12\x15\n\rcategory_hint\x18\x02 \x01(\t\"I\n\x0eMatchDiversity\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x19\n\x0cmax_products\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0f\n\r_max_products\"\xd8\x03\n\x14MatchProductsRequest\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12)\n\x07queries\x18\x02 \x03(\x0b\x32\x18.shoppable.v1.MatchQuery\x12+\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1b.shoppable.v1.ProductFilter\x12\x19\n\x0cmax_products\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x1b\n\x0emin_confidence\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12\x1d\n\x10match_confidence\x18\x06 \x01(\x02H\x02\x88\x01\x01\x12\x1f\n\x12similar_confidence\x18\x07 \x01(\x02H\x03\x88\x01\x01\x12\x19\n\x0cmin_revision\x18\x08 \x01(\x03H\x04\x88\x01\x01\x12\x1a\n\x12include_embeddings\x18\t \x01(\x08\x12\x16\n\x0eoffers_opt_out\x18\x1e \x01(\x08\x12/\n\tdiversity\x18\n \x01(\x0b\x32\x1c.shoppable.v1.MatchDiversityB\x0f\n\r_max_productsB\x11\n\x0f_min_confidenceB\x13\n\x11_match_confidenceB\x15\n\x13_similar_confidenceB\x0f\n\r_min_revision\"\xa8\x01\n\rMatchEvidence\x12\x12\n\nview_index\x18\x01 \x01(\r\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x11\n\timage_uri\x18\x03 \x01(\t\x12\x17\n\x0fview_similarity\x18\x04 \x01(\x02\x12\x13\n\x06margin\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05views\x18\x06 \x01(\r\x12\x16\n\x0e\x61greeing_views\x18\x07 \x01(\rB\t\n\x07_margin\"\xbc\x01\n\x0cProductMatch\x12&\n\x07product\x18\x01 \x01(\x0b\x32\x15.shoppable.v1.Product\x12\x12\n\nsimilarity\x18\x02 \x01(\x02\x12\x12\n\nconfidence\x18\x03 \x01(\x02\x12-\n\x08\x64\x65\x63ision\x18\x04 \x01(\x0e\x32\x1b.shoppable.v1.MatchDecision\x12-\n\x08\x65vidence\x18\x05 \x01(\x0b\x32\x1b.shoppable.v1.MatchEvidence\"\xeb\x01\n\x0bMatchResult\x12,\n\x08products\x18\x01 \x03(\x0b\x32\x1a.shoppable.v1.ProductMatch\x12-\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\x1b.shoppable.v1.MatchDecision\x12+\n\nembeddings\x18\x03 \x03(\x0b\x32\x17.shoppable.v1.Embedding\x12\"\n\x06status\x18\x04 \x01(\x0b\x32\x12.google.rpc.Status\x12.\n\x08withheld\x18\x1e \x01(\x0e\x32\x1c.shoppable.v1.WithheldReason\"\x8b\x01\n\x15MatchProductsResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.shoppable.v1.MatchResult\x12\x18\n\x10\x63\x61talog_revision\x18\x02 \x01(\x03\x12,\n\x08\x65mbedder\x18\x03 \x01(\x0b\x32\x1a.shoppable.v1.ModelVersion*\x82\x01\n\rMatchDecision\x12\x1e\n\x1aMATCH_DECISION_UNSPECIFIED\x10\x00\x12\x18\n\x14MATCH_DECISION_MATCH\x10\x01\x12\x1a\n\x16MATCH_DECISION_SIMILAR\x10\x02\x12\x1b\n\x17MATCH_DECISION_NO_MATCH\x10\x03\x32\xa5\x01\n\x15ProductMatcherService\x12\x8b\x01\n\rMatchProducts\x12\".shoppable.v1.MatchProductsRequest\x1a#.shoppable.v1.MatchProductsResponse\"1\x82\xd3\xe4\x93\x02+\"&/v1/{catalog=catalogs/*}:matchProducts:\x01*BB\n\x10\x64\x65v.shoppable.v1P\x01Z,shoppable.dev/client/shoppablev1;shoppablev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"shoppable/v1/product_matcher.proto\x12\x0cshoppable.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/rpc/status.proto\x1a\x19shoppable/v1/common.proto\x1a\"shoppable/v1/product_catalog.proto\"V\n\tEmbedding\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x1a.shoppable.v1.ModelVersion\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12\x0e\n\x06\x63olors\x18\x03 \x03(\x02\"g\n\tMatchView\x12$\n\x05image\x18\x01 \x01(\x0b\x32\x13.shoppable.v1.ImageH\x00\x12,\n\tembedding\x18\x02 \x01(\x0b\x32\x17.shoppable.v1.EmbeddingH\x00\x42\x06\n\x04view\"K\n\nMatchQuery\x12&\n\x05views\x18\x01 \x03(\x0b\x32\x17.shoppable.v1.MatchView\x12\x15\n\rcategory_hint\x18\x02 \x01(\t\"I\n\x0eMatchDiversity\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x19\n\x0cmax_products\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0f\n\r_max_products\"_\n\rMatchCollapse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\tpreferred\x18\x02 \x03(\t\x12\x1b\n\x0emin_similarity\x18\x03 \x01(\x02H\x00\x88\x01\x01\x42\x11\n\x0f_min_similarity\"\x87\x04\n\x14MatchProductsRequest\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12)\n\x07queries\x18\x02 \x03(\x0b\x32\x18.shoppable.v1.MatchQuery\x12+\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1b.shoppable.v1.ProductFilter\x12\x19\n\x0cmax_products\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x1b\n\x0emin_confidence\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12\x1d\n\x10match_confidence\x18\x06 \x01(\x02H\x02\x88\x01\x01\x12\x1f\n\x12similar_confidence\x18\x07 \x01(\x02H\x03\x88\x01\x01\x12\x19\n\x0cmin_revision\x18\x08 \x01(\x03H\x04\x88\x01\x01\x12\x1a\n\x12include_embeddings\x18\t \x01(\x08\x12\x16\n\x0eoffers_opt_out\x18\x1e \x01(\x08\x12/\n\tdiversity\x18\n \x01(\x0b\x32\x1c.shoppable.v1.MatchDiversity\x12-\n\x08\x63ollapse\x18\x0b \x01(\x0b\x32\x1b.shoppable.v1.MatchCollapseB\x0f\n\r_max_productsB\x11\n\x0f_min_confidenceB\x13\n\x11_match_confidenceB\x15\n\x13_similar_confidenceB\x0f\n\r_min_revision\"\xa8\x01\n\rMatchEvidence\x12\x12\n\nview_index\x18\x01 \x01(\r\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x11\n\timage_uri\x18\x03 \x01(\t\x12\x17\n\x0fview_similarity\x18\x04 \x01(\x02\x12\x13\n\x06margin\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05views\x18\x06 \x01(\r\x12\x16\n\x0e\x61greeing_views\x18\x07 \x01(\rB\t\n\x07_margin\"N\n\x10\x43ollapsedProduct\x12&\n\x07product\x18\x01 \x01(\x0b\x32\x15.shoppable.v1.Product\x12\x12\n\nsimilarity\x18\x02 \x01(\x02\"\xef\x01\n\x0cProductMatch\x12&\n\x07product\x18\x01 \x01(\x0b\x32\x15.shoppable.v1.Product\x12\x12\n\nsimilarity\x18\x02 \x01(\x02\x12\x12\n\nconfidence\x18\x03 \x01(\x02\x12-\n\x08\x64\x65\x63ision\x18\x04 \x01(\x0e\x32\x1b.shoppable.v1.MatchDecision\x12-\n\x08\x65vidence\x18\x05 \x01(\x0b\x32\x1b.shoppable.v1.MatchEvidence\x12\x31\n\tcollapsed\x18\x06 \x03(\x0b\x32\x1e.shoppable.v1.CollapsedProduct\"\xeb\x01\n\x0bMatchResult\x12,\n\x08products\x18\x01 \x03(\x0b\x32\x1a.shoppable.v1.ProductMatch\x12-\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\x1b.shoppable.v1.MatchDecision\x12+\n\nembeddings\x18\x03 \x03(\x0b\x32\x17.shoppable.v1.Embedding\x12\"\n\x06status\x18\x04 \x01(\x0b\x32\x12.google.rpc.Status\x12.\n\x08withheld\x18\x1e \x01(\x0e\x32\x1c.shoppable.v1.WithheldReason\"\x8b\x01\n\x15MatchProductsResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.shoppable.v1.MatchResult\x12\x18\n\x10\x63\x61talog_revision\x18\x02 \x01(\x03\x12,\n\x08\x65mbedder\x18\x03 \x01(\x0b\x32\x1a.shoppable.v1.ModelVersion\"\xad\x02\n\x15SearchProductsRequest\x12\x0f\n\x07\x63\x61talog\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12$\n\x05image\x18\x03 \x01(\x0b\x32\x13.shoppable.v1.ImageH\x00\x12\x11\n\x07product\x18\x04 \x01(\tH\x00\x12+\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x1b.shoppable.v1.ProductFilter\x12\x19\n\x0cmax_products\x18\x06 \x01(\rH\x01\x88\x01\x01\x12/\n\tdiversity\x18\x07 \x01(\x0b\x32\x1c.shoppable.v1.MatchDiversity\x12\x19\n\x0cmin_revision\x18\x08 \x01(\x03H\x02\x88\x01\x01\x42\x06\n\x04likeB\x0f\n\r_max_productsB\x0f\n\r_min_revision\"\x92\x01\n\tSearchHit\x12&\n\x07product\x18\x01 \x01(\x0b\x32\x15.shoppable.v1.Product\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x17\n\ntext_score\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x17\n\nsimilarity\x18\x04 \x01(\x02H\x01\x88\x01\x01\x42\r\n\x0b_text_scoreB\r\n\x0b_similarity\"]\n\x16SearchProductsResponse\x12)\n\x08products\x18\x01 \x03(\x0b\x32\x17.shoppable.v1.SearchHit\x12\x18\n\x10\x63\x61talog_revision\x18\x02 \x01(\x03*\x82\x01\n\rMatchDecision\x12\x1e\n\x1aMATCH_DECISION_UNSPECIFIED\x10\x00\x12\x18\n\x14MATCH_DECISION_MATCH\x10\x01\x12\x1a\n\x16MATCH_DECISION_SIMILAR\x10\x02\x12\x1b\n\x17MATCH_DECISION_NO_MATCH\x10\x03\x32\xb7\x02\n\x15ProductMatcherService\x12\x8b\x01\n\rMatchProducts\x12\".shoppable.v1.MatchProductsRequest\x1a#.shoppable.v1.MatchProductsResponse\"1\x82\xd3\xe4\x93\x02+\"&/v1/{catalog=catalogs/*}:matchProducts:\x01*\x12\x8f\x01\n\x0eSearchProducts\x12#.shoppable.v1.SearchProductsRequest\x1a$.shoppable.v1.SearchProductsResponse\"2\x82\xd3\xe4\x93\x02,\"\'/v1/{catalog=catalogs/*}:searchProducts:\x01*BB\n\x10\x64\x65v.shoppable.v1P\x01Z,shoppable.dev/client/shoppablev1;shoppablev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +38,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.shoppable.v1P\001Z,shoppable.dev/client/shoppablev1;shoppablev1'
   _globals['_PRODUCTMATCHERSERVICE'].methods_by_name['MatchProducts']._loaded_options = None
   _globals['_PRODUCTMATCHERSERVICE'].methods_by_name['MatchProducts']._serialized_options = b'\202\323\344\223\002+\"&/v1/{catalog=catalogs/*}:matchProducts:\001*'
-  _globals['_MATCHDECISION']._serialized_start=1733
-  _globals['_MATCHDECISION']._serialized_end=1863
+  _globals['_PRODUCTMATCHERSERVICE'].methods_by_name['SearchProducts']._loaded_options = None
+  _globals['_PRODUCTMATCHERSERVICE'].methods_by_name['SearchProducts']._serialized_options = b'\202\323\344\223\002,\"\'/v1/{catalog=catalogs/*}:searchProducts:\001*'
+  _globals['_MATCHDECISION']._serialized_start=2556
+  _globals['_MATCHDECISION']._serialized_end=2686
   _globals['_EMBEDDING']._serialized_start=170
   _globals['_EMBEDDING']._serialized_end=256
   _globals['_MATCHVIEW']._serialized_start=258
@@ -48,16 +50,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MATCHQUERY']._serialized_end=438
   _globals['_MATCHDIVERSITY']._serialized_start=440
   _globals['_MATCHDIVERSITY']._serialized_end=513
-  _globals['_MATCHPRODUCTSREQUEST']._serialized_start=516
-  _globals['_MATCHPRODUCTSREQUEST']._serialized_end=988
-  _globals['_MATCHEVIDENCE']._serialized_start=991
-  _globals['_MATCHEVIDENCE']._serialized_end=1159
-  _globals['_PRODUCTMATCH']._serialized_start=1162
-  _globals['_PRODUCTMATCH']._serialized_end=1350
-  _globals['_MATCHRESULT']._serialized_start=1353
-  _globals['_MATCHRESULT']._serialized_end=1588
-  _globals['_MATCHPRODUCTSRESPONSE']._serialized_start=1591
-  _globals['_MATCHPRODUCTSRESPONSE']._serialized_end=1730
-  _globals['_PRODUCTMATCHERSERVICE']._serialized_start=1866
-  _globals['_PRODUCTMATCHERSERVICE']._serialized_end=2031
+  _globals['_MATCHCOLLAPSE']._serialized_start=515
+  _globals['_MATCHCOLLAPSE']._serialized_end=610
+  _globals['_MATCHPRODUCTSREQUEST']._serialized_start=613
+  _globals['_MATCHPRODUCTSREQUEST']._serialized_end=1132
+  _globals['_MATCHEVIDENCE']._serialized_start=1135
+  _globals['_MATCHEVIDENCE']._serialized_end=1303
+  _globals['_COLLAPSEDPRODUCT']._serialized_start=1305
+  _globals['_COLLAPSEDPRODUCT']._serialized_end=1383
+  _globals['_PRODUCTMATCH']._serialized_start=1386
+  _globals['_PRODUCTMATCH']._serialized_end=1625
+  _globals['_MATCHRESULT']._serialized_start=1628
+  _globals['_MATCHRESULT']._serialized_end=1863
+  _globals['_MATCHPRODUCTSRESPONSE']._serialized_start=1866
+  _globals['_MATCHPRODUCTSRESPONSE']._serialized_end=2005
+  _globals['_SEARCHPRODUCTSREQUEST']._serialized_start=2008
+  _globals['_SEARCHPRODUCTSREQUEST']._serialized_end=2309
+  _globals['_SEARCHHIT']._serialized_start=2312
+  _globals['_SEARCHHIT']._serialized_end=2458
+  _globals['_SEARCHPRODUCTSRESPONSE']._serialized_start=2460
+  _globals['_SEARCHPRODUCTSRESPONSE']._serialized_end=2553
+  _globals['_PRODUCTMATCHERSERVICE']._serialized_start=2689
+  _globals['_PRODUCTMATCHERSERVICE']._serialized_end=3000
 # @@protoc_insertion_point(module_scope)

@@ -184,6 +184,43 @@ class MatchDiversity(_message.Message):
 Global___MatchDiversity: _TypeAlias = MatchDiversity  # noqa: Y015
 
 @_typing.final
+class MatchCollapse(_message.Message):
+    """Products with nearly the same picture count as one, such as offers of several sellers with the maker's photo, or a
+    counterfeit with a copied one. Of each such group one stays, with its own evidence; margins and confidences are then
+    those of a list without the others.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    PREFERRED_FIELD_NUMBER: _builtins.int
+    MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """What tells which one stays: "brand", or the key of an attribute that the catalogue's products carry, such as `seller`."""
+    min_similarity: _builtins.float
+    """Lowest likeness of two pictures, 0.5..1, as in FindDuplicates; default 0.92. Their colours must be the same as well."""
+    @_builtins.property
+    def preferred(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its values, the most preferred first; at most 100. Of products whose value is none of these, the most alike stays."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        preferred: _abc.Iterable[_builtins.str] | None = ...,
+        min_similarity: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "min_similarity", b"min_similarity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "key", b"key", "min_similarity", b"min_similarity", "preferred", b"preferred"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
+    _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_similarity) -> _WhichOneofReturnType__min_similarity | None: ...
+
+Global___MatchCollapse: _TypeAlias = MatchCollapse  # noqa: Y015
+
+@_typing.final
 class MatchProductsRequest(_message.Message):
     """Things, and which products are wanted."""
 
@@ -200,6 +237,7 @@ class MatchProductsRequest(_message.Message):
     INCLUDE_EMBEDDINGS_FIELD_NUMBER: _builtins.int
     OFFERS_OPT_OUT_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
+    COLLAPSE_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
     """The catalogue's name, `catalogs/{catalog}`."""
     max_products: _builtins.int
@@ -234,6 +272,10 @@ class MatchProductsRequest(_message.Message):
     def diversity(self) -> Global___MatchDiversity:
         """So that one seller does not fill the list; default no limit."""
 
+    @_builtins.property
+    def collapse(self) -> Global___MatchCollapse:
+        """So that copies of a picture count as one product; default each counts."""
+
     def __init__(
         self,
         *,
@@ -248,10 +290,11 @@ class MatchProductsRequest(_message.Message):
         include_embeddings: _builtins.bool = ...,
         offers_opt_out: _builtins.bool = ...,
         diversity: Global___MatchDiversity | None = ...,
+        collapse: Global___MatchCollapse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence", "_max_products", b"_max_products", "_min_confidence", b"_min_confidence", "_min_revision", b"_min_revision", "_similar_confidence", b"_similar_confidence", "diversity", b"diversity", "filter", b"filter", "match_confidence", b"match_confidence", "max_products", b"max_products", "min_confidence", b"min_confidence", "min_revision", b"min_revision", "similar_confidence", b"similar_confidence"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence", "_max_products", b"_max_products", "_min_confidence", b"_min_confidence", "_min_revision", b"_min_revision", "_similar_confidence", b"_similar_confidence", "collapse", b"collapse", "diversity", b"diversity", "filter", b"filter", "match_confidence", b"match_confidence", "max_products", b"max_products", "min_confidence", b"min_confidence", "min_revision", b"min_revision", "similar_confidence", b"similar_confidence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence", "_max_products", b"_max_products", "_min_confidence", b"_min_confidence", "_min_revision", b"_min_revision", "_similar_confidence", b"_similar_confidence", "catalog", b"catalog", "diversity", b"diversity", "filter", b"filter", "include_embeddings", b"include_embeddings", "match_confidence", b"match_confidence", "max_products", b"max_products", "min_confidence", b"min_confidence", "min_revision", b"min_revision", "offers_opt_out", b"offers_opt_out", "queries", b"queries", "similar_confidence", b"similar_confidence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence", "_max_products", b"_max_products", "_min_confidence", b"_min_confidence", "_min_revision", b"_min_revision", "_similar_confidence", b"_similar_confidence", "catalog", b"catalog", "collapse", b"collapse", "diversity", b"diversity", "filter", b"filter", "include_embeddings", b"include_embeddings", "match_confidence", b"match_confidence", "max_products", b"max_products", "min_confidence", b"min_confidence", "min_revision", b"min_revision", "offers_opt_out", b"offers_opt_out", "queries", b"queries", "similar_confidence", b"similar_confidence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__match_confidence: _TypeAlias = _typing.Literal["match_confidence"]  # noqa: Y015
     _WhichOneofArgType__match_confidence: _TypeAlias = _typing.Literal["_match_confidence", b"_match_confidence"]  # noqa: Y015
@@ -327,6 +370,34 @@ class MatchEvidence(_message.Message):
 Global___MatchEvidence: _TypeAlias = MatchEvidence  # noqa: Y015
 
 @_typing.final
+class CollapsedProduct(_message.Message):
+    """A product that was left out for one with nearly the same picture."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    similarity: _builtins.float
+    """Its likeness to the thing over all views, -1..1."""
+    @_builtins.property
+    def product(self) -> _product_catalog_pb2.Product:
+        """The product, as stored."""
+
+    def __init__(
+        self,
+        *,
+        product: _product_catalog_pb2.Product | None = ...,
+        similarity: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["product", b"product", "similarity", b"similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollapsedProduct: _TypeAlias = CollapsedProduct  # noqa: Y015
+
+@_typing.final
 class ProductMatch(_message.Message):
     """A product that a thing may be."""
 
@@ -337,6 +408,7 @@ class ProductMatch(_message.Message):
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    COLLAPSED_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
     """Likeness over all views, -1..1. Orders products of one answer; says nothing by itself, and changes its scale when
     the catalogue is calibrated.
@@ -353,6 +425,10 @@ class ProductMatch(_message.Message):
     def evidence(self) -> Global___MatchEvidence:
         """Why."""
 
+    @_builtins.property
+    def collapsed(self) -> _containers.RepeatedCompositeFieldContainer[Global___CollapsedProduct]:
+        """What it stands for, if copies were to count as one: the most alike first."""
+
     def __init__(
         self,
         *,
@@ -361,10 +437,11 @@ class ProductMatch(_message.Message):
         confidence: _builtins.float = ...,
         decision: Global___MatchDecision.ValueType = ...,
         evidence: Global___MatchEvidence | None = ...,
+        collapsed: _abc.Iterable[Global___CollapsedProduct] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "product", b"product"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "decision", b"decision", "evidence", b"evidence", "product", b"product", "similarity", b"similarity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collapsed", b"collapsed", "confidence", b"confidence", "decision", b"decision", "evidence", b"evidence", "product", b"product", "similarity", b"similarity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -447,3 +524,141 @@ class MatchProductsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MatchProductsResponse: _TypeAlias = MatchProductsResponse  # noqa: Y015
+
+@_typing.final
+class SearchProductsRequest(_message.Message):
+    """What to look for: a text, or one of `like`, or both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    MAX_PRODUCTS_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    MIN_REVISION_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    """The catalogue's name, `catalogs/{catalog}`."""
+    text: _builtins.str
+    """Words, at most 500 characters."""
+    product: _builtins.str
+    """A product's name, of the same catalogue. It is not found itself."""
+    max_products: _builtins.int
+    """Most products, the best first, 1..100; default 10."""
+    min_revision: _builtins.int
+    """The catalogue must have reached this revision; default any."""
+    @_builtins.property
+    def image(self) -> _common_pb2.Image:
+        """A crop around a thing."""
+
+    @_builtins.property
+    def filter(self) -> _product_catalog_pb2.ProductFilter:
+        """Which products may be found; default all."""
+
+    @_builtins.property
+    def diversity(self) -> Global___MatchDiversity:
+        """So that one seller does not fill the list; default no limit."""
+
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        text: _builtins.str = ...,
+        image: _common_pb2.Image | None = ...,
+        product: _builtins.str = ...,
+        filter: _product_catalog_pb2.ProductFilter | None = ...,
+        max_products: _builtins.int | None = ...,
+        diversity: Global___MatchDiversity | None = ...,
+        min_revision: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_products", b"_max_products", "_min_revision", b"_min_revision", "diversity", b"diversity", "filter", b"filter", "image", b"image", "like", b"like", "max_products", b"max_products", "min_revision", b"min_revision", "product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_products", b"_max_products", "_min_revision", b"_min_revision", "catalog", b"catalog", "diversity", b"diversity", "filter", b"filter", "image", b"image", "like", b"like", "max_products", b"max_products", "min_revision", b"min_revision", "product", b"product", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_products: _TypeAlias = _typing.Literal["max_products"]  # noqa: Y015
+    _WhichOneofArgType__max_products: _TypeAlias = _typing.Literal["_max_products", b"_max_products"]  # noqa: Y015
+    _WhichOneofReturnType__min_revision: _TypeAlias = _typing.Literal["min_revision"]  # noqa: Y015
+    _WhichOneofArgType__min_revision: _TypeAlias = _typing.Literal["_min_revision", b"_min_revision"]  # noqa: Y015
+    _WhichOneofReturnType_like: _TypeAlias = _typing.Literal["image", "product"]  # noqa: Y015
+    _WhichOneofArgType_like: _TypeAlias = _typing.Literal["like", b"like"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_products) -> _WhichOneofReturnType__max_products | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_revision) -> _WhichOneofReturnType__min_revision | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_like) -> _WhichOneofReturnType_like | None: ...
+
+Global___SearchProductsRequest: _TypeAlias = SearchProductsRequest  # noqa: Y015
+
+@_typing.final
+class SearchHit(_message.Message):
+    """A product, and why it was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    TEXT_SCORE_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """Orders the products of one answer, and means nothing beside another's."""
+    text_score: _builtins.float
+    """How well its words fit, above 0 (BM25); absent if they did not find it."""
+    similarity: _builtins.float
+    """How like it looks, -1..1, as in a match; absent if that did not find it."""
+    @_builtins.property
+    def product(self) -> _product_catalog_pb2.Product:
+        """The product, as stored."""
+
+    def __init__(
+        self,
+        *,
+        product: _product_catalog_pb2.Product | None = ...,
+        score: _builtins.float = ...,
+        text_score: _builtins.float | None = ...,
+        similarity: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "_text_score", b"_text_score", "product", b"product", "similarity", b"similarity", "text_score", b"text_score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "_text_score", b"_text_score", "product", b"product", "score", b"score", "similarity", b"similarity", "text_score", b"text_score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
+    _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015
+    _WhichOneofReturnType__text_score: _TypeAlias = _typing.Literal["text_score"]  # noqa: Y015
+    _WhichOneofArgType__text_score: _TypeAlias = _typing.Literal["_text_score", b"_text_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__similarity) -> _WhichOneofReturnType__similarity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__text_score) -> _WhichOneofReturnType__text_score | None: ...
+
+Global___SearchHit: _TypeAlias = SearchHit  # noqa: Y015
+
+@_typing.final
+class SearchProductsResponse(_message.Message):
+    """The products, and what they were found in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    CATALOG_REVISION_FIELD_NUMBER: _builtins.int
+    catalog_revision: _builtins.int
+    """The catalogue's revision that was searched."""
+    @_builtins.property
+    def products(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchHit]:
+        """The products, the best first."""
+
+    def __init__(
+        self,
+        *,
+        products: _abc.Iterable[Global___SearchHit] | None = ...,
+        catalog_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_revision", b"catalog_revision", "products", b"products"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchProductsResponse: _TypeAlias = SearchProductsResponse  # noqa: Y015

@@ -40,6 +40,11 @@ class ProductMatcherServiceStub:
                 request_serializer=shoppable_dot_v1_dot_product__matcher__pb2.MatchProductsRequest.SerializeToString,
                 response_deserializer=shoppable_dot_v1_dot_product__matcher__pb2.MatchProductsResponse.FromString,
                 _registered_method=True)
+        self.SearchProducts = channel.unary_unary(
+                '/shoppable.v1.ProductMatcherService/SearchProducts',
+                request_serializer=shoppable_dot_v1_dot_product__matcher__pb2.SearchProductsRequest.SerializeToString,
+                response_deserializer=shoppable_dot_v1_dot_product__matcher__pb2.SearchProductsResponse.FromString,
+                _registered_method=True)
 
 
 class ProductMatcherServiceServicer:
@@ -61,6 +66,25 @@ class ProductMatcherServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchProducts(self, request, context):
+        """Looks for products by words, by a picture, by another product ("more like this"), or by words and one of the other
+        two together. Ranks, as a shop's search box does; how surely a thing is a product, MatchProducts says.
+
+        Words are ranked by BM25 over title, brand and description: any word counts, rare ones more; capitals and accents
+        are alike. Pictures are ranked by their likeness. Both together are merged by their ranks: a product scores
+        1 / (60 + rank) in each of the two lists that holds it (reciprocal rank fusion).
+
+        Errors:
+        - INVALID_ARGUMENT: nothing to look for, a text without words, an unreadable picture, a filter by an attribute that
+        no product carries, numbers out of range (one violation for each).
+        - NOT_FOUND: no such catalogue, or no such product to be like (ResourceInfo).
+        - FAILED_PRECONDITION: as for MatchProducts; or the catalogue was made before words were kept (CATALOG_TOO_OLD).
+        - UNAVAILABLE: the embedder or the index cannot be reached (RetryInfo).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProductMatcherServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -68,6 +92,11 @@ def add_ProductMatcherServiceServicer_to_server(servicer, server):
                     servicer.MatchProducts,
                     request_deserializer=shoppable_dot_v1_dot_product__matcher__pb2.MatchProductsRequest.FromString,
                     response_serializer=shoppable_dot_v1_dot_product__matcher__pb2.MatchProductsResponse.SerializeToString,
+            ),
+            'SearchProducts': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchProducts,
+                    request_deserializer=shoppable_dot_v1_dot_product__matcher__pb2.SearchProductsRequest.FromString,
+                    response_serializer=shoppable_dot_v1_dot_product__matcher__pb2.SearchProductsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -98,6 +127,33 @@ class ProductMatcherService:
             '/shoppable.v1.ProductMatcherService/MatchProducts',
             shoppable_dot_v1_dot_product__matcher__pb2.MatchProductsRequest.SerializeToString,
             shoppable_dot_v1_dot_product__matcher__pb2.MatchProductsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchProducts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shoppable.v1.ProductMatcherService/SearchProducts',
+            shoppable_dot_v1_dot_product__matcher__pb2.SearchProductsRequest.SerializeToString,
+            shoppable_dot_v1_dot_product__matcher__pb2.SearchProductsResponse.FromString,
             options,
             channel_credentials,
             insecure,

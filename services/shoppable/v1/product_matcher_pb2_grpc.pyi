@@ -44,6 +44,21 @@ class ProductMatcherServiceStub:
       reached `min_revision` by the deadline (reason REVISION_NOT_REACHED).
     - UNAVAILABLE: the embedder or the index cannot be reached (RetryInfo).
     """
+    SearchProducts: _grpc.UnaryUnaryMultiCallable[_product_matcher_pb2.SearchProductsRequest, _product_matcher_pb2.SearchProductsResponse]
+    """Looks for products by words, by a picture, by another product ("more like this"), or by words and one of the other
+    two together. Ranks, as a shop's search box does; how surely a thing is a product, MatchProducts says.
+
+    Words are ranked by BM25 over title, brand and description: any word counts, rare ones more; capitals and accents
+    are alike. Pictures are ranked by their likeness. Both together are merged by their ranks: a product scores
+    1 / (60 + rank) in each of the two lists that holds it (reciprocal rank fusion).
+
+    Errors:
+    - INVALID_ARGUMENT: nothing to look for, a text without words, an unreadable picture, a filter by an attribute that
+      no product carries, numbers out of range (one violation for each).
+    - NOT_FOUND: no such catalogue, or no such product to be like (ResourceInfo).
+    - FAILED_PRECONDITION: as for MatchProducts; or the catalogue was made before words were kept (CATALOG_TOO_OLD).
+    - UNAVAILABLE: the embedder or the index cannot be reached (RetryInfo).
+    """
 
 @_typing.type_check_only
 class ProductMatcherServiceAsyncStub(ProductMatcherServiceStub):
@@ -59,6 +74,21 @@ class ProductMatcherServiceAsyncStub(ProductMatcherServiceStub):
     - NOT_FOUND: no such catalogue (ResourceInfo).
     - FAILED_PRECONDITION: the catalogue was built with another embedder (reason EMBEDDER_MISMATCH); or it has not
       reached `min_revision` by the deadline (reason REVISION_NOT_REACHED).
+    - UNAVAILABLE: the embedder or the index cannot be reached (RetryInfo).
+    """
+    SearchProducts: _aio.UnaryUnaryMultiCallable[_product_matcher_pb2.SearchProductsRequest, _product_matcher_pb2.SearchProductsResponse]  # type: ignore[assignment]
+    """Looks for products by words, by a picture, by another product ("more like this"), or by words and one of the other
+    two together. Ranks, as a shop's search box does; how surely a thing is a product, MatchProducts says.
+
+    Words are ranked by BM25 over title, brand and description: any word counts, rare ones more; capitals and accents
+    are alike. Pictures are ranked by their likeness. Both together are merged by their ranks: a product scores
+    1 / (60 + rank) in each of the two lists that holds it (reciprocal rank fusion).
+
+    Errors:
+    - INVALID_ARGUMENT: nothing to look for, a text without words, an unreadable picture, a filter by an attribute that
+      no product carries, numbers out of range (one violation for each).
+    - NOT_FOUND: no such catalogue, or no such product to be like (ResourceInfo).
+    - FAILED_PRECONDITION: as for MatchProducts; or the catalogue was made before words were kept (CATALOG_TOO_OLD).
     - UNAVAILABLE: the embedder or the index cannot be reached (RetryInfo).
     """
 
@@ -79,6 +109,27 @@ class ProductMatcherServiceServicer(metaclass=_abc_1.ABCMeta):
         - NOT_FOUND: no such catalogue (ResourceInfo).
         - FAILED_PRECONDITION: the catalogue was built with another embedder (reason EMBEDDER_MISMATCH); or it has not
           reached `min_revision` by the deadline (reason REVISION_NOT_REACHED).
+        - UNAVAILABLE: the embedder or the index cannot be reached (RetryInfo).
+        """
+
+    @_abc_1.abstractmethod
+    def SearchProducts(
+        self,
+        request: _product_matcher_pb2.SearchProductsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_product_matcher_pb2.SearchProductsResponse, _abc.Awaitable[_product_matcher_pb2.SearchProductsResponse]]:
+        """Looks for products by words, by a picture, by another product ("more like this"), or by words and one of the other
+        two together. Ranks, as a shop's search box does; how surely a thing is a product, MatchProducts says.
+
+        Words are ranked by BM25 over title, brand and description: any word counts, rare ones more; capitals and accents
+        are alike. Pictures are ranked by their likeness. Both together are merged by their ranks: a product scores
+        1 / (60 + rank) in each of the two lists that holds it (reciprocal rank fusion).
+
+        Errors:
+        - INVALID_ARGUMENT: nothing to look for, a text without words, an unreadable picture, a filter by an attribute that
+          no product carries, numbers out of range (one violation for each).
+        - NOT_FOUND: no such catalogue, or no such product to be like (ResourceInfo).
+        - FAILED_PRECONDITION: as for MatchProducts; or the catalogue was made before words were kept (CATALOG_TOO_OLD).
         - UNAVAILABLE: the embedder or the index cannot be reached (RetryInfo).
         """
 

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,6 +61,30 @@ def test_things_of_different_kinds_or_places_stay() -> None:
         ("cup", 0.6),
         ("bowl", 0.5),
     ]
+
+
+def guessing(*rows: Row, sure_from: float = 0.4) -> Findings:
+    return dataclasses.replace(findings("wearables", WEARABLES, *rows), sure_from=sure_from)
+
+
+def test_a_later_model_s_guesses_at_what_an_earlier_one_knows_are_left_out_and_what_it_is_sure_of_stays() -> None:
+    coco = findings("coco", COCO, (CUP, HERE, 0.05), (CUP, ELSEWHERE, 0.3))
+    guess, sure = guessing((MUG, NEARLY_HERE, 0.39)), guessing((MUG, NEARLY_HERE, 0.4))
+
+    assert [one.score for one in fuse([coco, guess], DetectionOptions(), iou=0.55)] == pytest.approx([0.3, 0.05])
+    assert [one.score for one in fuse([coco, sure], DetectionOptions(), iou=0.55)] == pytest.approx([0.4, 0.3])
+    # The model that was asked first, or alone, may guess: its order is its own.
+    assert len(fuse([guess], DetectionOptions(), iou=0.55)) == 1
+    assert len(fuse([guess, coco], DetectionOptions(), iou=0.55)) == 2
+
+
+def test_guesses_at_what_only_that_model_knows_stay() -> None:
+    shoes = (*WEARABLES, Sort("footwear", "footwear", "footwear"))
+    guess = Findings("wearables", shoes, findings("w", shoes, (3, HERE, 0.1), (MUG, ELSEWHERE, 0.1)).found, 0.4)
+
+    found = fuse([findings("coco", COCO, (CUP, BESIDE, 0.2)), guess], DetectionOptions(), iou=0.55)
+
+    assert [(one.label, one.score) for one in found] == [("cup", pytest.approx(0.2)), ("footwear", pytest.approx(0.1))]
 
 
 def test_what_is_not_for_sale_comes_only_when_asked_for_and_is_fused_too() -> None:

@@ -142,6 +142,13 @@ def test_broken_taxonomy_is_refused_with_its_file_and_field(
     assert f"{file}: " in str(raised.value)
 
 
+def test_a_mistake_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "taxonomy.toml"
+    file.write_text(CATEGORIES + ONE.replace("drinkware", "cups") + TWO)
+    with pytest.raises(ConfigurationError, match=r"taxonomy\.toml: line 6, labels\.one\.cup: the category 'cups'"):
+        read_taxonomy(file, MODELS)
+
+
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     file = tmp_path / "taxonomy.toml"
     file.write_text(

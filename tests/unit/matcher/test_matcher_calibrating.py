@@ -14,6 +14,7 @@ from shoppable.matcher.calibration import Logistic
 from shoppable.matcher.catalogs import CatalogRecord
 from shoppable.matcher.centring import Means, rooted
 from shoppable.matcher.comparing import Look
+from shoppable.matcher.embedders import Embedders
 from shoppable.matcher.fits import fit_of
 from shoppable.matcher.fitting import Example, fit_logistic, fit_means
 from shoppable.matcher.locks import CatalogLocks
@@ -74,7 +75,7 @@ async def test_calibrating_finds_more_and_counts_from_its_revision_on(
     assert learned.after.recall_at_1 > learned.before.recall_at_1
     assert learned.after.calibration_error < 0.15
     # On pictures that it has not seen.
-    matcher = Matcher(index, FakeEmbedder(SIZE), queries_in_work=4, min_revision_wait_s=1)
+    matcher = Matcher(index, Embedders(FakeEmbedder(SIZE)), queries_in_work=4, min_revision_wait_s=1)
     looks = {n: seen(n, 9000 + n) for n in range(PRODUCTS)}
     queries = [Query([View(embedding=look.embedding, colour=look.colour)]) for look in looks.values()]
     found = (await matcher.match(after, queries, MatchOptions())).results

@@ -81,7 +81,7 @@ def test_a_record_survives_being_json() -> None:
     assert CatalogRecord.from_json(RECORD.to_json()) == RECORD
 
 
-@pytest.mark.parametrize("change", [{"format": 3}, {"embedder": None}, {"embedder": {}}, {"revision": "x"}])
+@pytest.mark.parametrize("change", [{"format": 4}, {"embedder": None}, {"embedder": {}}, {"revision": "x"}])
 def test_a_record_that_is_none_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         CatalogRecord.from_json(RECORD.to_json() | change)

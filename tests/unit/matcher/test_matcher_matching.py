@@ -1,17 +1,21 @@
 """Matching over a real embedded index and made-up embeddings."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from shoppable.matcher import colour
 from shoppable.matcher.adapters.qdrant_edge import QdrantEdgeIndex, open_edge_index
 from shoppable.matcher.calibration import Decision
 from shoppable.matcher.catalogs import CatalogRecord
+from shoppable.matcher.collapsing import Collapse
+from shoppable.matcher.embedders import Embedders
 from shoppable.matcher.filters import ProductFilter
 from shoppable.matcher.matching import Matcher, MatchOptions, ThingResult
-from shoppable.matcher.ports import Floats, Query, Space, View
+from shoppable.matcher.ports import Floats, ProductChange, Query, Space, View
 from shoppable.runtime.errors import DeadlineExceededError, UnavailableError
 from support.catalog_points import SIZE, change_of, record_of, store, unit, vector_of
 from support.catalogs import FakeEmbedder
@@ -22,7 +26,7 @@ class Shop:
 
     def __init__(self, index: QdrantEdgeIndex) -> None:
         self.index, self.embedder = index, FakeEmbedder()
-        self.matcher = Matcher(index, self.embedder, queries_in_work=4, min_revision_wait_s=0.2)
+        self.matcher = Matcher(index, Embedders(self.embedder), queries_in_work=4, min_revision_wait_s=0.2)
 
     async def record(self) -> CatalogRecord:
         return await self.index.get_catalog("shop") or record_of()
@@ -135,3 +139,46 @@ async def test_a_call_without_time_says_so(shop: Shop, monkeypatch: pytest.Monke
     monkeypatch.setattr(shop.index, "search", late)
     with pytest.raises(DeadlineExceededError):
         await shop.match(given(vector_of(1, size=SIZE)))
+
+
+async def test_copies_of_a_picture_count_as_one_product_and_the_preferred_seller_stays(shop: Shop) -> None:
+    target = vector_of(1)
+    colours = vector_of(2, size=colour.SIZE)
+
+    def offer(
+        product_id: str, seller: str, number: int, *, share: float = 0.01, tint: Floats = colours
+    ) -> ProductChange:
+        change = change_of(
+            product_id, images=("1", "2"), embeddings={"2": near(target, number, share=share)},
+            attributes={"seller": seller},
+        )  # fmt: skip
+        points = [
+            replace(point, vectors=replace(point.vectors, colour=tint)) for point in change.points if point.vectors
+        ]
+        return replace(change, points=points)
+
+    await store(
+        shop.index,
+        offer("copy", "nobody", 10),
+        offer("maker", "maker", 11),
+        offer("shop", "shop", 12),
+        offer("other-colour", "maker", 13, tint=-colours),
+        offer("alike", "maker", 14, share=0.9),
+        change_of("far", attributes={"seller": "maker"}),
+    )
+    (plain,) = await shop.match(given(target), max_products=6)
+    collapse = Collapse("seller", ("gone", "maker", "shop"))
+    (result,) = await shop.match(given(target), max_products=6, collapse=collapse)
+    assert {match.product.product_id for match in plain.matches} == {
+        match.product.product_id for match in result.matches
+    } | {"copy", "shop"}
+    stands = {match.product.product_id: [one.product.product_id for one in match.left_out] for match in result.matches}
+    assert sorted(stands.pop("maker")) == ["copy", "shop"]
+    assert not any(stands.values()), "other colours and other things stay"
+    of_maker = next(match for match in plain.matches if match.product.product_id == "maker")
+    of_kept = next(match for match in result.matches if match.product.product_id == "maker")
+    assert of_kept.candidate.similarity == of_maker.candidate.similarity
+    assert (of_kept.candidate.margin or 0) >= (of_maker.candidate.margin or 0)
+    (unsaid,) = await shop.match(given(target), max_products=1, collapse=Collapse("seller"))
+    assert unsaid.matches[0].product.product_id == plain.matches[0].product.product_id
+    assert len(unsaid.matches) == 1

@@ -15,6 +15,7 @@ from shoppable.matcher.keeping import CatalogKeeper
 from shoppable.matcher.locks import CatalogLocks
 from shoppable.matcher.pictures import PictureReader
 from shoppable.matcher.ports import Counts
+from shoppable.matcher.replacing import Replacer, UpsertTarget
 from shoppable.matcher.upserts import Outcome, RowResult, StreamLimits, Upserter
 from shoppable.runtime.errors import NotFoundError, UnavailableError
 from shoppable.v1 import common_pb2
@@ -29,11 +30,17 @@ class Shop:
 
     def __init__(self, index: QdrantEdgeIndex, pictures: PictureReader, limits: StreamLimits = LIMITS) -> None:
         self.index, self.embedder, self.locks = index, FakeEmbedder(), CatalogLocks()
-        self.keeper = CatalogKeeper(index, self.embedder, self.locks)
+        self.keeper = CatalogKeeper(index, self.embedder, self.locks, Replacer(index, self.locks))
         self.upserter = Upserter(index, self.embedder, pictures, self.locks, limits)
 
     async def upsert(self, *upserts: Upsert) -> dict[int, RowResult]:
-        return {result.row: result async for result in self.upserter.run("shop", stream(upserts), rooted=False)}
+        return {result.row: result async for result in self.run(stream(upserts))}
+
+    async def run(self, upserts: AsyncIterator[Upsert]) -> AsyncIterator[RowResult]:
+        target = UpsertTarget(self.index, await self.keeper.find("shop"))
+        async with contextlib.aclosing(self.upserter.run(target, upserts)) as results:
+            async for result in results:
+                yield result
 
 
 async def stream(upserts: Iterable[Upsert]) -> AsyncIterator[Upsert]:
@@ -197,7 +204,7 @@ async def test_an_embedder_that_is_away_ends_the_stream_and_keeps_what_was_answe
         yield upsert_of("b", row=2)
 
     with pytest.raises(UnavailableError):
-        async for result in shop.upserter.run("shop", upserts(), rooted=False):
+        async for result in shop.run(upserts()):
             answered.append(result)
     assert [result.product_id for result in answered] == ["a"]
     assert await shop.index.product_ids("shop") == ["a"]
@@ -210,13 +217,13 @@ async def test_a_catalogue_deleted_under_a_stream_ends_it(shop: Shop) -> None:
         yield upsert_of("b", row=2)
 
     with pytest.raises(NotFoundError):
-        async for _ in shop.upserter.run("shop", upserts(), rooted=False):
+        async for _ in shop.run(upserts()):
             pass
 
 
 async def test_an_abandoned_stream_leaves_nothing_running(shop: Shop) -> None:
     before = asyncio.all_tasks()
-    results = shop.upserter.run("shop", stream(upsert_of(f"p{row}", row=row) for row in range(100)), rooted=False)
+    results = shop.run(stream(upsert_of(f"p{row}", row=row) for row in range(100)))
     await anext(results)
     await results.aclose()  # type: ignore[attr-defined]
     assert asyncio.all_tasks() == before
@@ -238,7 +245,7 @@ async def test_a_slow_reader_of_answers_holds_the_stream_back(tmp_path: Path, li
             await shop.keeper.create("shop", "")
             ahead = 0
             answered = 0
-            async for _ in shop.upserter.run("shop", upserts(), rooted=False):
+            async for _ in shop.run(upserts()):
                 answered += 1
                 await asyncio.sleep(0.002)
                 ahead = max(ahead, taken - answered)

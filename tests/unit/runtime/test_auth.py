@@ -37,7 +37,7 @@ RPCS = 'rpcs = ["*"]'
         (f"[callers.a]\n{RPCS}", "callers.a needs sha256 or certificates"),
         (f'[callers.a]\nsha256 = ["plain-key"]\n{RPCS}', "callers.a.sha256.0"),
         (f'[callers.a]\nsha256 = ["{DIGEST}"]', "callers.a.rpcs: Field required"),
-        (f'[callers.a]\nsha256 = ["{DIGEST}"]\nrpcs = ["[a-z]"]', "callers.a.rpcs.0"),
+        (f'[callers.a]\nsha256 = ["{DIGEST}"]\nrpcs = ["[a-z]"]', "line 3, callers.a.rpcs.0"),
         (f'[callers.a]\nsha256 = ["{DIGEST}"]\nright = 1\n{RPCS}', "callers.a.right"),
         (f'[callers."a b"]\nsha256 = ["{DIGEST}"]\n{RPCS}', "callers.a b"),
         (
@@ -118,6 +118,7 @@ PATHS = {
     "OrchestratorService/AnnotateVideo": ("options.catalog",),
     "OrchestratorService/StreamAnnotateVideo": ("config.options.catalog",),
     "ProductMatcherService/MatchProducts": ("catalog",),
+    "ProductMatcherService/SearchProducts": ("catalog",),
     "ProductCatalogService/CreateCatalog": ("catalog_id",),
     "ProductCatalogService/GetCatalog": ("name",),
     "ProductCatalogService/ListCatalogs": (),
@@ -128,6 +129,12 @@ PATHS = {
     "ProductCatalogService/DeleteProduct": ("name",),
     "ProductCatalogService/CalibrateCatalog": ("config.catalog",),
     "ProductCatalogService/FindDuplicates": ("parent",),
+    "ProductCatalogService/BackupCatalog": ("name",),
+    "ProductCatalogService/RestoreCatalog": (
+        "config.catalog",
+        "record.header.catalog.name",
+        "record.product.product.name",
+    ),
 }
 FILES = (frame_decoder_pb2, object_detector_pb2, orchestrator_pb2, product_catalog_pb2, product_matcher_pb2)
 

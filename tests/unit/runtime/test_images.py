@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -78,6 +78,7 @@ def test_random_bytes_are_refused_and_never_raise(tail, head):
     read(common_pb2.Image(data=head + tail))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_jpeg_is_refused_or_read_and_never_raises(data):
     broken = bytearray(write_jpeg(PIXELS, quality=90).data)

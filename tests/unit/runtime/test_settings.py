@@ -81,3 +81,24 @@ def test_help_tells_each_setting_with_its_default_and_variable(capsys):
     assert "--roots" in text
     assert "folders of bread" in text
     assert "SHOPPABLE_TOASTER_" in text
+
+
+def test_a_wrong_value_is_told_with_where_it_comes_from(monkeypatch, tmp_path: Path):
+    file = tmp_path / "shoppable.toml"
+    file.write_text("# for all\nlog_level = 'loud'\n\n[toaster]\nport = 70000\n")
+    with pytest.raises(SettingsError) as caught:
+        loaded("--config", str(file), "--metrics-port", "x")
+    told = str(caught.value)
+    assert f"{file}, line 2" in told.partition("log_level: ")[2].partition(";")[0]
+    assert f"{file}, line 5" in told.partition("port: ")[2].partition(";")[0]
+    assert "the flag --metrics-port" in told.partition("metrics_port: ")[2]
+    monkeypatch.setenv("SHOPPABLE_PORT", "x")
+    with pytest.raises(SettingsError, match="the variable SHOPPABLE_PORT"):
+        loaded()
+
+
+def test_a_misspelt_setting_in_the_services_own_table_is_refused_with_its_line(tmp_path: Path):
+    file = tmp_path / "shoppable.toml"
+    file.write_text("bagels = 3  # may be another service's\n[toaster]\nport = 1\n'rots' = ['/a']\n")
+    with pytest.raises(SettingsError, match=r"shoppable\.toml, \[toaster\]: no such setting: line 4: rots"):
+        loaded("--config", str(file))

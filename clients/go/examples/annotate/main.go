@@ -1,4 +1,4 @@
-// Annotate prints the things in a film and the product that each may be.
+// Annotate prints the things in a film and the products that each may be.
 //
 //	go run ./examples/annotate localhost:50050 film.mp4 catalogs/sample
 package main
@@ -24,8 +24,8 @@ func main() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		if object := message.GetObject(); object != nil {
-			fmt.Println(object.GetLabel(), object.GetDecision(), object.GetProducts()[0].GetProduct().GetTitle())
+		for _, match := range message.GetObject().GetProducts() {
+			fmt.Println(message.GetObject().GetLabel(), match.GetDecision(), match.GetProduct().GetTitle())
 		}
 	}
 }

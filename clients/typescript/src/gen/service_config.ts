@@ -195,6 +195,14 @@ export const serviceConfig = {
         {
           "service": "shoppable.v1.ProductCatalogService",
           "method": "FindDuplicates"
+        },
+        {
+          "service": "shoppable.v1.ProductCatalogService",
+          "method": "BackupCatalog"
+        },
+        {
+          "service": "shoppable.v1.ProductCatalogService",
+          "method": "RestoreCatalog"
         }
       ],
       "timeout": "86400s"
@@ -204,6 +212,10 @@ export const serviceConfig = {
         {
           "service": "shoppable.v1.ProductMatcherService",
           "method": "MatchProducts"
+        },
+        {
+          "service": "shoppable.v1.ProductMatcherService",
+          "method": "SearchProducts"
         }
       ],
       "timeout": "60s",

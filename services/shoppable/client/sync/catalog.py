@@ -113,3 +113,25 @@ class CatalogClient:
                 yield pb.CalibrateCatalogRequest(thing=thing)
 
         return call_stream(self._stub.CalibrateCatalog, requests(), timeout_s=timeout_s)
+
+    def backup_catalog(self, name: str, *, timeout_s: float | None = None) -> Iterator[pb.SnapshotRecord]:
+        """Yield the parts of a backup of a catalogue."""
+        with translated():
+            for response in self._stub.BackupCatalog(pb.BackupCatalogRequest(name=name), timeout=timeout_s):
+                yield response.record
+
+    def restore_catalog(
+        self,
+        config: pb.RestoreCatalogConfig,
+        records: Iterable[pb.SnapshotRecord],
+        *,
+        timeout_s: float | None = None,
+    ) -> ResponseStream[pb.RestoreCatalogResponse]:
+        """Make a catalogue of a backup's parts; yields how far it is, and the catalogue at the end."""
+
+        def requests() -> Iterator[pb.RestoreCatalogRequest]:
+            yield pb.RestoreCatalogRequest(config=config)
+            for record in records:
+                yield pb.RestoreCatalogRequest(record=record)
+
+        return call_stream(self._stub.RestoreCatalog, requests(), timeout_s=timeout_s)

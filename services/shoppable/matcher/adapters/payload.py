@@ -4,26 +4,38 @@ Each point carries all that a filter asks for, and its whole product, so that a 
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from shoppable.matcher import filters
 from shoppable.matcher.convert import product_from_message, product_to_message
-from shoppable.matcher.ports import ImageHit, ImagePoint, ImageVectors, IndexedImage, ProductChange, Space, StoredImage
-from shoppable.matcher.products import Product
+from shoppable.matcher.ports import (
+    ImageHit,
+    ImagePoint,
+    ImageVectors,
+    IndexedImage,
+    ProductChange,
+    Space,
+    StoredImage,
+    TextHit,
+)
+from shoppable.matcher.products import Product, ReferenceImage
+from shoppable.matcher.texts import text_of
 from shoppable.v1 import product_catalog_pb2
 
 # Indexed from the first day of a catalogue; attributes follow as products bring them.
 KEYWORDS = (filters.PRODUCT, filters.CATEGORY, filters.BRAND, filters.CURRENCY)
 FLOATS = (filters.PRICE,)
 INTEGERS = (filters.AVAILABILITY, filters.ORDINAL)
+TEXT = "text"  # indexed by its words
 
 IMAGE, _URI, DIGEST, CONTENT_HASH, MESSAGE = "image", "image_uri", "digest", "content_hash", "message"
 HIT_FIELDS = (filters.PRODUCT, filters.CATEGORY, IMAGE, _URI)
 IMAGE_FIELDS = (filters.PRODUCT, IMAGE)
 STORED_FIELDS = (filters.PRODUCT, IMAGE, DIGEST, CONTENT_HASH, MESSAGE)
+WHOLE_FIELDS = (*STORED_FIELDS, _URI, filters.ORDINAL)
 PRODUCT_FIELDS = (filters.PRODUCT, MESSAGE)
 
 
@@ -45,6 +57,8 @@ def payload_of(change: ProductChange, point: ImagePoint) -> dict[str, Any]:
     if product.price:
         payload[filters.CURRENCY] = product.price.currency_code
         payload[filters.PRICE] = product.price.amount
+    if point.ordinal == 0:  # with every image, words would be as common as their product has images
+        payload[TEXT] = text_of(product)
     for key, value in (product.attributes or {}).items():
         payload[filters.attribute_field(key)] = value
     return payload
@@ -60,6 +74,11 @@ def hit_of(payload: Mapping[str, Any] | None, similarity: float) -> ImageHit:
         category=payload[filters.CATEGORY],
         similarity=similarity,
     )
+
+
+def text_hit_of(payload: Mapping[str, Any] | None, score: float) -> TextHit:
+    """Return what a search for words found."""
+    return TextHit((payload or {})[filters.PRODUCT], score)
 
 
 def vectors_of(vectors: Any) -> ImageVectors:
@@ -81,6 +100,27 @@ def stored_image_of(payload: Mapping[str, Any] | None) -> StoredImage:
         digest=payload[DIGEST],
         content_hash=payload[CONTENT_HASH],
         product=product_of(payload),
+    )
+
+
+def changes_of(points: Iterable[tuple[Mapping[str, Any], Any]]) -> list[ProductChange]:
+    """Return whole products, in the order of their ids, from `WHOLE_FIELDS` and the vectors of all their images."""
+    by_product: dict[str, list[tuple[Mapping[str, Any], Any]]] = {}
+    for payload, vectors in points:
+        by_product.setdefault(payload[filters.PRODUCT], []).append((payload, vectors))
+    return [_change_of(by_product[product_id]) for product_id in sorted(by_product)]
+
+
+def _change_of(points: list[tuple[Mapping[str, Any], Any]]) -> ProductChange:
+    points.sort(key=lambda point: point[0][filters.ORDINAL])
+    images = [ReferenceImage(payload[IMAGE], payload[_URI], payload[DIGEST]) for payload, _ in points]
+    return ProductChange(
+        product=product_of(points[0][0]),
+        content_hash=points[0][0][CONTENT_HASH],
+        points=[
+            ImagePoint(image, ordinal, vectors_of(vectors))
+            for ordinal, (image, (_, vectors)) in enumerate(zip(images, points, strict=True))
+        ],
     )
 
 

@@ -29,6 +29,8 @@ _log = structlog.get_logger(__name__)
 # The client's own default is no limit. Our largest answer is a page of 1000 products with their texts.
 _MAX_MESSAGE_BYTES = 64 * 2**20
 _UNREACHABLE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.ABORTED}
+# Our requests are well formed: what is refused does not fit the vectors, indexes or version that the server has.
+_OTHER_SCHEMA = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
 _REFUSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 
 
@@ -90,27 +92,16 @@ class QdrantCalls:
                     raise missing from error
                 raise translate(operation, error) from error
 
-    async def create(self, collection: str, sizes: Mapping[str, int], *, shards: int, replicas: int) -> None:
-        """Make a collection of cosine vectors; one that is there already is left alone."""
+    async def create(self, collection: str, how: Mapping[str, Any]) -> None:
+        """Make a collection; one that is there already is left alone."""
         try:
-            await self.call(
-                "create_collection",
-                lambda: self._client.create_collection(
-                    collection,
-                    vectors_config={
-                        name: models.VectorParams(size=size, distance=models.Distance.COSINE)
-                        for name, size in sizes.items()
-                    },
-                    shard_number=shards,
-                    replication_factor=replicas,
-                ),
-            )
+            await self.call("create_collection", lambda: self._client.create_collection(collection, **how))
         except ServiceError:
             # Another matcher may have made it in this moment.
             if not await self.call("create_collection", lambda: self._client.collection_exists(collection)):
                 raise
 
-    async def index(self, collection: str, field: str, kind: models.PayloadSchemaType) -> None:
+    async def index(self, collection: str, field: str, kind: models.PayloadSchemaType | models.TextIndexParams) -> None:
         """Index a field of the payload; one that is indexed already is left alone."""
         await self.call(
             "create_index", lambda: self._client.create_payload_index(collection, field, field_schema=kind, wait=True)
@@ -167,6 +158,13 @@ def translate(operation: str, error: Exception) -> ServiceError:
         return FailedPreconditionError(
             "the index takes no more: make room on the Qdrant server; what was answered before is kept",
             reason="STORAGE_FULL",
+        )
+    if code in _OTHER_SCHEMA:
+        _log.error("the Qdrant server has something else than we made", operation=operation, error=text)
+        return FailedPreconditionError(
+            "the index's server or collection is not as this version needs it, which is Qdrant 1.20 or later with"
+            " collections that it made itself: its operator finds the reason in the log",
+            reason="INDEX_SCHEMA",
         )
     _log.error("the Qdrant server failed", operation=operation, error=text, kind=type(error).__name__)
     return InternalError("the index answered in a way that this version does not understand", reason="INDEX_FAILED")

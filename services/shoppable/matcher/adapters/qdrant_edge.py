@@ -11,16 +11,18 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
-from shoppable.matcher.adapters.edge_catalog import EdgeCatalog
+from shoppable.matcher.adapters.edge_catalog import EdgeCatalog, panics_as_errors
 from shoppable.matcher.adapters.edge_folder import FolderLock
 from shoppable.matcher.catalogs import CatalogRecord
 from shoppable.matcher.filters import Condition
+from shoppable.matcher.names import catalog_of_store
 from shoppable.matcher.ports import (
     CatalogGoneError,
     Counts,
@@ -31,6 +33,7 @@ from shoppable.matcher.ports import (
     ProductChange,
     Space,
     StoredImage,
+    TextHit,
 )
 from shoppable.matcher.products import Product
 from shoppable.runtime import metrics
@@ -52,18 +55,14 @@ async def open_edge_index(folder: Path, *, timeout_s: float) -> AsyncIterator["Q
         RuntimeError: Another process owns the folder, or a catalogue cannot be opened.
         OSError: The folder cannot be made or written.
     """
-    lock = FolderLock(folder)
-    index = QdrantEdgeIndex(folder / _CATALOGS, timeout_s=timeout_s)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(FolderLock(folder).release)
+        index = QdrantEdgeIndex(folder / _CATALOGS, timeout_s=timeout_s)
+        stack.push_async_callback(index.close)
         await index.open()
         flushing = asyncio.create_task(index.flush_for_ever(), name="flush")
-        try:
-            yield index
-        finally:
-            flushing.cancel()
-            await index.close()
-    finally:
-        lock.release()
+        stack.callback(flushing.cancel)
+        yield index
 
 
 class QdrantEdgeIndex:
@@ -74,6 +73,7 @@ class QdrantEdgeIndex:
         self._timeout_s = timeout_s
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="edge")
         self._catalogs: dict[str, EdgeCatalog] = {}
+        self._stores: dict[str, EdgeCatalog] = {}  # those of the catalogues, and those not yet or no longer theirs
         self._unflushed: set[str] = set()
 
     async def open(self) -> None:
@@ -89,14 +89,14 @@ class QdrantEdgeIndex:
         """Write out what has changed, every few seconds."""
         while True:
             await asyncio.sleep(_FLUSH_INTERVAL_S)
-            for catalog_id in tuple(self._unflushed):
-                self._unflushed.discard(catalog_id)
-                catalog = self._catalogs.get(catalog_id)
+            for store in tuple(self._unflushed):
+                self._unflushed.discard(store)
+                catalog = self._stores.get(store)
                 if catalog:
                     try:
                         await self._run("flush", catalog.flush)
                     except ServiceError as error:  # the next one may succeed; writes are answered for themselves
-                        _log.warning("cannot flush", catalog=catalog_id, error=str(error))
+                        _log.warning("cannot flush", store=store, error=str(error))
 
     async def check(self) -> None:
         """Raise unless the index answers: all its work is done in order, so an answer means that it moves."""
@@ -115,11 +115,9 @@ class QdrantEdgeIndex:
         """Make an empty catalogue; return False if there is one of this id."""
 
         def create() -> bool:
-            if record.catalog_id in self._catalogs:
+            if self._of(record.catalog_id):
                 return False
-            folder = self._folder / record.catalog_id
-            shutil.rmtree(folder, ignore_errors=True)  # of a creation that failed half way
-            self._catalogs[record.catalog_id] = EdgeCatalog.create(folder, record)
+            self._place(record, EdgeCatalog.create(self._folder / record.catalog_id, record))
             return True
 
         return await self._run("create_catalog", create)
@@ -129,81 +127,148 @@ class QdrantEdgeIndex:
 
         def delete() -> bool:
             catalog = self._catalogs.pop(catalog_id, None)
-            if catalog:
-                catalog.delete()
-            return catalog is not None
+            if catalog is None:
+                return False
+            for store in self._of(catalog_id):
+                other = self._stores.pop(store)
+                if other is not catalog:
+                    other.discard()
+            catalog.delete()
+            return True
 
         return await self._run("delete_catalog", delete)
 
-    async def count(self, catalog_id: str) -> Counts:
+    async def stage(self, record: CatalogRecord) -> None:
+        """Make the empty store that a record names; see VectorIndex."""
+        pending = replace(record, pending=True)
+
+        def stage() -> None:
+            folder = self._folder / record.catalog_id
+            new = record.catalog_id not in self._catalogs and not self._of(record.catalog_id)
+            self._stores[record.store] = (EdgeCatalog.create if new else EdgeCatalog.stage)(folder, pending)
+
+        await self._run("stage", stage)
+
+    async def promote(self, record: CatalogRecord, *, expected: int | None) -> bool:
+        """Make a record, whose store was staged, a catalogue's; see VectorIndex."""
+
+        def promote() -> bool:
+            before = self._catalogs.get(record.catalog_id)
+            if (before.record.revision if before else None) != expected:
+                return False
+            store = self._store(record.store)
+            store.promote(record, before)
+            self._place(record, store)
+            return True
+
+        promoted = await self._run("promote", promote)
+        self._unflushed.add(record.store)
+        return promoted
+
+    async def discard(self, store: str) -> None:
+        """Delete a store that is no catalogue's."""
+
+        def discard() -> None:
+            if store in self._stores and self._stores[store] not in self._catalogs.values():
+                self._stores.pop(store).discard()
+                catalog_id = catalog_of_store(store)
+                if not self._of(catalog_id):  # it never got its name
+                    shutil.rmtree(self._folder / catalog_id, ignore_errors=True)
+
+        await self._run("discard", discard)
+
+    async def count(self, store: str) -> Counts:
         """Count products and images."""
-        return await self._on(catalog_id, "count", EdgeCatalog.count)
+        return await self._on(store, "count", EdgeCatalog.count)
 
     async def advance(
         self, catalog_id: str, *, attribute_keys: Set[str], updated: datetime, fit: str | None = None
     ) -> CatalogRecord:
         """Take the next revision, for a write that follows; see VectorIndex."""
-        return await self._on(
-            catalog_id,
-            "advance",
-            lambda catalog: catalog.advance(attribute_keys=attribute_keys, updated=updated, fit=fit),
-        )
 
-    async def write(self, catalog_id: str, changes: Sequence[ProductChange], *, revision: int) -> None:
-        """Store products."""
-        await self._on(catalog_id, "write", lambda catalog: catalog.write(changes))
-        self._unflushed.add(catalog_id)
-
-    async def delete_product(self, catalog_id: str, product_id: str, *, revision: int) -> None:
-        """Delete all images of a product."""
-        await self._on(catalog_id, "delete_product", lambda catalog: catalog.delete_product(product_id))
-        self._unflushed.add(catalog_id)
-
-    async def stored_images(self, catalog_id: str, product_id: str) -> list[StoredImage]:
-        """Return what is stored of a product; empty if there is no such product."""
-        return await self._on(catalog_id, "stored_images", lambda catalog: catalog.stored_images(product_id))
-
-    async def get_products(
-        self, catalog_id: str, product_ids: Sequence[str], where: Sequence[Condition] = ()
-    ) -> dict[str, Product]:
-        """Return those products that exist and fulfil the conditions."""
-        return await self._on(catalog_id, "get_products", lambda catalog: catalog.get_products(product_ids, where))
-
-    async def product_ids(self, catalog_id: str) -> list[str]:
-        """Return the ids of all products, in order."""
-        return await self._on(catalog_id, "product_ids", EdgeCatalog.product_ids)
-
-    async def some_vectors(self, catalog_id: str, limit: int) -> list[ImageVectors]:
-        """Return the vectors of at most so many images."""
-        return await self._on(catalog_id, "some_vectors", lambda catalog: catalog.some_vectors(limit))
-
-    async def images_after(
-        self, catalog_id: str, after: str, limit: int, where: Sequence[Condition] = ()
-    ) -> tuple[list[IndexedImage], str]:
-        """Return images in the order of their points; see VectorIndex."""
-        return await self._on(catalog_id, "images_after", lambda catalog: catalog.images_after(after, limit, where))
-
-    async def search(
-        self, catalog_id: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int
-    ) -> list[list[ImageHit]]:
-        """Return the most similar images for each vector."""
-        return await self._on(
-            catalog_id, "search", lambda catalog: catalog.search(space, vectors, where=where, limit=limit)
-        )
-
-    async def _on(self, catalog_id: str, operation: str, work: Callable[[EdgeCatalog], T]) -> T:
-        def run() -> T:
+        def advance() -> CatalogRecord:
             catalog = self._catalogs.get(catalog_id)
             if catalog is None:
                 raise CatalogGoneError(catalog_id)
-            return work(catalog)
+            return catalog.advance(attribute_keys=attribute_keys, updated=updated, fit=fit)
 
-        return await self._run(operation, run)
+        return await self._run("advance", advance)
+
+    async def index_attributes(self, store: str, keys: Set[str]) -> None:
+        """Let filters ask for these attributes."""
+        await self._on(store, "index_attributes", lambda catalog: catalog.index_attributes(keys))
+
+    async def write(self, store: str, changes: Sequence[ProductChange], *, revision: int) -> None:
+        """Store products."""
+        await self._on(store, "write", lambda catalog: catalog.write(changes))
+        self._unflushed.add(store)
+
+    async def delete_product(self, store: str, product_id: str, *, revision: int) -> None:
+        """Delete all images of a product."""
+        await self._on(store, "delete_product", lambda catalog: catalog.delete_product(product_id))
+        self._unflushed.add(store)
+
+    async def stored_images(self, store: str, product_id: str) -> list[StoredImage]:
+        """Return what is stored of a product; empty if there is no such product."""
+        return await self._on(store, "stored_images", lambda catalog: catalog.stored_images(product_id))
+
+    async def stored_products(self, store: str, product_ids: Sequence[str]) -> list[ProductChange]:
+        """Return all that is stored of some products, vectors too."""
+        return await self._on(store, "stored_products", lambda catalog: catalog.stored_products(product_ids))
+
+    async def get_products(
+        self, store: str, product_ids: Sequence[str], where: Sequence[Condition] = ()
+    ) -> dict[str, Product]:
+        """Return those products that exist and fulfil the conditions."""
+        return await self._on(store, "get_products", lambda catalog: catalog.get_products(product_ids, where))
+
+    async def product_ids(self, store: str) -> list[str]:
+        """Return the ids of all products, in order."""
+        return await self._on(store, "product_ids", EdgeCatalog.product_ids)
+
+    async def some_vectors(self, store: str, limit: int) -> list[ImageVectors]:
+        """Return the vectors of at most so many images."""
+        return await self._on(store, "some_vectors", lambda catalog: catalog.some_vectors(limit))
+
+    async def images_after(
+        self, store: str, after: str, limit: int, where: Sequence[Condition] = ()
+    ) -> tuple[list[IndexedImage], str]:
+        """Return images in the order of their points; see VectorIndex."""
+        return await self._on(store, "images_after", lambda catalog: catalog.images_after(after, limit, where))
+
+    async def search(
+        self, store: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int
+    ) -> list[list[ImageHit]]:
+        """Return the most similar images for each vector."""
+        return await self._on(store, "search", lambda catalog: catalog.search(space, vectors, where=where, limit=limit))
+
+    async def search_text(self, store: str, text: str, *, where: Sequence[Condition], limit: int) -> list[TextHit]:
+        """Return the products that hold any word of a text, the best first."""
+        return await self._on(store, "search_text", lambda catalog: catalog.search_text(text, where=where, limit=limit))
+
+    async def _on(self, store: str, operation: str, work: Callable[[EdgeCatalog], T]) -> T:
+        return await self._run(operation, lambda: work(self._store(store)))
+
+    def _store(self, store: str) -> EdgeCatalog:
+        catalog = self._stores.get(store)
+        if catalog is None:
+            raise CatalogGoneError(catalog_of_store(store))
+        return catalog
+
+    def _of(self, catalog_id: str) -> list[str]:
+        return [store for store in self._stores if catalog_of_store(store) == catalog_id]
+
+    def _place(self, record: CatalogRecord, catalog: EdgeCatalog) -> None:
+        self._stores[record.store] = self._catalogs[record.catalog_id] = catalog
 
     async def _run(self, operation: str, work: Callable[[], T]) -> T:
+        def run() -> T:
+            with panics_as_errors():
+                return work()
+
         limit_s = remaining_s(self._timeout_s)
         with metrics.INDEX_SECONDS.labels(operation).time(), asking("qdrant", operation):
-            future = asyncio.get_running_loop().run_in_executor(self._executor, work)
+            future = asyncio.get_running_loop().run_in_executor(self._executor, run)
             try:
                 return await asyncio.wait_for(future, limit_s)
             except TimeoutError as error:
@@ -222,19 +287,27 @@ class QdrantEdgeIndex:
         self._folder.mkdir(exist_ok=True)
         started = time.perf_counter()
         for folder in sorted(self._folder.iterdir()):
-            if folder.is_dir() and EdgeCatalog.exists(folder) and not folder.name.startswith("."):
-                self._catalogs[folder.name] = EdgeCatalog.open(folder)
-            else:
+            # Half made, half deleted, or empty. A folder that lost its record holds images all the same: it is opened,
+            # which fails.
+            if (
+                folder.name.startswith(".")
+                or EdgeCatalog.is_pending(folder)
+                or not any(path.is_file() for path in folder.rglob("*"))
+            ):
                 shutil.rmtree(folder, ignore_errors=True)
+            else:
+                catalog = EdgeCatalog.open(folder)
+                self._place(catalog.record, catalog)
         seconds = round(time.perf_counter() - started, 3)
         _log.info("catalogues opened", catalogs=len(self._catalogs), seconds=seconds, folder=str(self._folder))
 
     def _close(self) -> None:
-        for catalog_id, catalog in self._catalogs.items():
+        for store, catalog in self._stores.items():
             try:
                 catalog.close()
             except Exception:  # the others are to be closed too; its log has what was answered
-                _log.exception("cannot close", catalog=catalog_id)
+                _log.exception("cannot close", store=store)
+        self._stores.clear()
         self._catalogs.clear()
 
 

@@ -15,10 +15,11 @@ from qdrant_client import AsyncQdrantClient, models
 from shoppable.matcher import colour
 from shoppable.matcher.adapters import payload
 from shoppable.matcher.adapters.qdrant_calls import QdrantCalls, conditions
+from shoppable.matcher.adapters.qdrant_collections import CollectionOptions
 from shoppable.matcher.adapters.qdrant_operations import operations_of
 from shoppable.matcher.catalogs import CatalogRecord
 from shoppable.matcher.filters import FIRST_IMAGES, PRODUCT, AnyOf, Condition, attribute_field
-from shoppable.matcher.names import catalog_point_id
+from shoppable.matcher.names import catalog_of_store, catalog_point_id, generation_age_s
 from shoppable.matcher.ports import (
     CatalogGoneError,
     Counts,
@@ -29,12 +30,15 @@ from shoppable.matcher.ports import (
     ProductChange,
     Space,
     StoredImage,
+    TextHit,
 )
 from shoppable.matcher.products import Product
 from shoppable.runtime.errors import UnavailableError
 
 _SCROLL = 1000
 _MAX_CATALOGS = 10_000
+_ABANDONED_S = 86_400  # a store that was staged longer ago and is in no place
+_REVISION = "revision"
 _REGISTRY_VECTOR: dict[str, Any] = {"none": [1.0]}  # points want a vector
 # Another matcher has come first so many times in a row: something is wrong.
 _MAX_ATTEMPTS = 20
@@ -44,13 +48,17 @@ class QdrantServerIndex:
     """A VectorIndex on a Qdrant server. The client is the caller's to close."""
 
     def __init__(
-        self, client: AsyncQdrantClient, *, prefix: str, timeout_s: float, shards: int = 1, replicas: int = 1
+        self,
+        client: AsyncQdrantClient,
+        *,
+        prefix: str,
+        timeout_s: float,
+        options: CollectionOptions = CollectionOptions(),  # noqa: B008  # frozen
     ) -> None:
         self._calls = QdrantCalls(client, timeout_s=timeout_s)
         self._client = client
         self._prefix = prefix
-        self._shards = shards
-        self._replicas = replicas
+        self._options = options
         self._registry = f"{prefix}.catalogs"
         self._registry_exists = False
 
@@ -77,27 +85,15 @@ class QdrantServerIndex:
         """Make an empty catalogue; return False if there is one of this id. It exists once the registry has it."""
         if await self.get_catalog(record.catalog_id):
             return False
-        collection = self._collection(record.catalog_id)
         # What is there without an entry in the registry is left over from a deletion that broke off.
-        await self._calls.call("create_catalog", lambda: self._client.delete_collection(collection))
-        await self._calls.create(
-            collection,
-            {Space.EMBEDDING.value: record.embedder.size, Space.COLOUR.value: colour.SIZE},
-            shards=self._shards,
-            replicas=self._replicas,
-        )
-        for fields, kind in (
-            (payload.KEYWORDS, models.PayloadSchemaType.KEYWORD),
-            (payload.FLOATS, models.PayloadSchemaType.FLOAT),
-            (payload.INTEGERS, models.PayloadSchemaType.INTEGER),
-        ):
-            for field in fields:
-                await self._calls.index(collection, field, kind)
+        await self.discard(record.store)
+        await self._make(record)
         return await self._put_record(record, expected=None)
 
     async def delete_catalog(self, catalog_id: str) -> bool:
         """Delete a catalogue and its images; return False if there is none."""
-        if await self.get_catalog(catalog_id) is None:
+        record = await self.get_catalog(catalog_id)
+        if record is None:
             return False
         await self._calls.call(
             "delete_catalog",
@@ -105,16 +101,36 @@ class QdrantServerIndex:
                 self._registry, models.PointIdsList(points=[catalog_point_id(catalog_id)]), wait=True
             ),
         )
-        await self._calls.call("delete_catalog", lambda: self._client.delete_collection(self._collection(catalog_id)))
+        await self.discard(record.store)
         return True
 
-    async def count(self, catalog_id: str) -> Counts:
+    async def stage(self, record: CatalogRecord) -> None:
+        """Make the empty store that a record names, and clear away what broke off long ago; see VectorIndex."""
+        current = await self.get_catalog(record.catalog_id)
+        there = await self._calls.call("stage", self._client.get_collections)
+        first = self._collection(f"{record.catalog_id}.")
+        for name in (one.name for one in there.collections if one.name.startswith(first)):
+            store = name.removeprefix(self._collection(""))
+            old = generation_age_s(name.removeprefix(first)) > _ABANDONED_S
+            if old and (current is None or store != current.store):
+                await self.discard(store)
+        await self._make(record)
+
+    async def promote(self, record: CatalogRecord, *, expected: int | None) -> bool:
+        """Make a record, whose store was staged, a catalogue's: one change of one point, which all matchers see."""
+        return await self._put_record(record, expected=expected)
+
+    async def discard(self, store: str) -> None:
+        """Delete a store that is no catalogue's."""
+        await self._calls.call("discard", lambda: self._client.delete_collection(self._collection(store)))
+
+    async def count(self, store: str) -> Counts:
         """Count products and images."""
-        collection = self._collection(catalog_id)
+        collection = self._collection(store)
         products = await self._on(
-            catalog_id, "count", lambda: self._client.count(collection, conditions((FIRST_IMAGES,)), exact=True)
+            store, "count", lambda: self._client.count(collection, conditions((FIRST_IMAGES,)), exact=True)
         )
-        images = await self._on(catalog_id, "count", lambda: self._client.count(collection, exact=True))
+        images = await self._on(store, "count", lambda: self._client.count(collection, exact=True))
         return Counts(products=products.count, images=images.count)
 
     async def advance(
@@ -126,73 +142,98 @@ class QdrantServerIndex:
             if before is None:
                 raise CatalogGoneError(catalog_id)
             record = before.advanced(attribute_keys=frozenset(attribute_keys), updated=updated, fit=fit)
-            for key in sorted(set(record.attribute_keys) - set(before.attribute_keys)):
-                await self._calls.index(
-                    self._collection(catalog_id), attribute_field(key), models.PayloadSchemaType.KEYWORD
-                )
+            await self.index_attributes(record.store, set(record.attribute_keys) - set(before.attribute_keys))
             if await self._put_record(record, expected=before.revision):
                 return record
         raise UnavailableError("too many writers change this catalogue; try again", reason="INDEX_BUSY")
 
-    async def write(self, catalog_id: str, changes: Sequence[ProductChange], *, revision: int) -> None:
+    async def index_attributes(self, store: str, keys: Set[str]) -> None:
+        """Let filters ask for these attributes."""
+        for key in sorted(keys):
+            await self._calls.index(self._collection(store), attribute_field(key), models.PayloadSchemaType.KEYWORD)
+
+    async def write(self, store: str, changes: Sequence[ProductChange], *, revision: int) -> None:
         """Store products: in one request, so that the server does it in order."""
         operations = operations_of(changes)
         if operations:
             await self._on(
-                catalog_id,
+                store,
                 "write",
-                lambda: self._client.batch_update_points(self._collection(catalog_id), operations, wait=True),
+                lambda: self._client.batch_update_points(self._collection(store), operations, wait=True),
             )
 
-    async def delete_product(self, catalog_id: str, product_id: str, *, revision: int) -> None:
+    async def delete_product(self, store: str, product_id: str, *, revision: int) -> None:
         """Delete all images of a product."""
         selector = models.FilterSelector(filter=conditions((AnyOf(PRODUCT, (product_id,)),)) or models.Filter())
         await self._on(
-            catalog_id,
+            store,
             "delete_product",
-            lambda: self._client.delete(self._collection(catalog_id), selector, wait=True),
+            lambda: self._client.delete(self._collection(store), selector, wait=True),
         )
 
-    async def stored_images(self, catalog_id: str, product_id: str) -> list[StoredImage]:
+    async def stored_images(self, store: str, product_id: str) -> list[StoredImage]:
         """Return what is stored of a product; empty if there is no such product."""
         where = (AnyOf(PRODUCT, (product_id,)),)
-        found = await self._scroll_catalog(catalog_id, where, payload.STORED_FIELDS)
+        found = await self._scroll_catalog(store, where, payload.STORED_FIELDS)
         return [payload.stored_image_of(point) for point in found]
 
+    async def stored_products(self, store: str, product_ids: Sequence[str]) -> list[ProductChange]:
+        """Return all that is stored of some products, vectors too."""
+        collection, wanted = self._collection(store), (AnyOf(PRODUCT, tuple(product_ids)),)
+        found: list[tuple[dict[str, Any], Any]] = []
+        offset: Any = None
+        while True:
+            start = offset
+            points, offset = await self._on(
+                store,
+                "stored_products",
+                lambda start=start: self._client.scroll(  # type: ignore[misc]
+                    collection,
+                    scroll_filter=conditions(wanted),
+                    limit=_SCROLL,
+                    offset=start,
+                    with_payload=list(payload.WHOLE_FIELDS),
+                    with_vectors=True,
+                ),
+            )
+            found.extend((point.payload or {}, point.vector) for point in points)
+            if offset is None:
+                return payload.changes_of(found)
+
     async def get_products(
-        self, catalog_id: str, product_ids: Sequence[str], where: Sequence[Condition] = ()
+        self, store: str, product_ids: Sequence[str], where: Sequence[Condition] = ()
     ) -> dict[str, Product]:
         """Return those products that exist and fulfil the conditions."""
         if not product_ids:
             return {}
         wanted = (FIRST_IMAGES, AnyOf(PRODUCT, tuple(product_ids)), *where)
-        found = await self._scroll_catalog(catalog_id, wanted, payload.PRODUCT_FIELDS)
+        found = await self._scroll_catalog(store, wanted, payload.PRODUCT_FIELDS)
         return {product.product_id: product for product in map(payload.product_of, found)}
 
-    async def product_ids(self, catalog_id: str) -> list[str]:
+    async def product_ids(self, store: str) -> list[str]:
         """Return the ids of all products, in order."""
-        found = await self._scroll_catalog(catalog_id, (FIRST_IMAGES,), (PRODUCT,))
+        found = await self._scroll_catalog(store, (FIRST_IMAGES,), (PRODUCT,))
         return sorted(point[PRODUCT] for point in found)
 
-    async def some_vectors(self, catalog_id: str, limit: int) -> list[ImageVectors]:
+    async def some_vectors(self, store: str, limit: int) -> list[ImageVectors]:
         """Return the vectors of at most so many images."""
-        collection = self._collection(catalog_id)
+        collection = self._collection(store)
         points, _ = await self._on(
-            catalog_id,
+            store,
             "some_vectors",
             lambda: self._client.scroll(collection, limit=limit, with_payload=False, with_vectors=True),
         )
         return [payload.vectors_of(point.vector) for point in points]
 
     async def images_after(
-        self, catalog_id: str, after: str, limit: int, where: Sequence[Condition] = ()
+        self, store: str, after: str, limit: int, where: Sequence[Condition] = ()
     ) -> tuple[list[IndexedImage], str]:
         """Return images in the order of their points; see VectorIndex."""
         points, following = await self._on(
-            catalog_id,
+            store,
             "images_after",
             lambda: self._client.scroll(
-                self._collection(catalog_id),
+                self._collection(store),
                 scroll_filter=conditions(where),
                 offset=after or None,
                 limit=limit,
@@ -203,7 +244,7 @@ class QdrantServerIndex:
         return [payload.indexed_image_of(point.payload, point.vector) for point in points], str(following or "")
 
     async def search(
-        self, catalog_id: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int
+        self, store: str, space: Space, vectors: Sequence[Floats], *, where: Sequence[Condition], limit: int
     ) -> list[list[ImageHit]]:
         """Return the most similar images for each vector: one round trip for all."""
         requests = [
@@ -212,28 +253,63 @@ class QdrantServerIndex:
                 using=space.value,
                 filter=conditions(where),
                 limit=limit,
+                params=self._options.of_search(),
                 with_payload=list(payload.HIT_FIELDS),
             )
             for vector in vectors
         ]
         found = await self._on(
-            catalog_id, "search", lambda: self._client.query_batch_points(self._collection(catalog_id), requests)
+            store, "search", lambda: self._client.query_batch_points(self._collection(store), requests)
         )
         return [[payload.hit_of(point.payload, point.score) for point in answer.points] for answer in found]
 
-    def _collection(self, catalog_id: str) -> str:
-        return f"{self._prefix}.catalog.{catalog_id}"
+    async def search_text(self, store: str, text: str, *, where: Sequence[Condition], limit: int) -> list[TextHit]:
+        """Return the products that hold any word of a text, the best first."""
+        found = await self._on(
+            store,
+            "search_text",
+            lambda: self._client.query_points(
+                self._collection(store),
+                models.TextQuery(text=text),
+                using=payload.TEXT,
+                query_filter=conditions(where),
+                limit=limit,
+                with_payload=[PRODUCT],
+            ),
+        )
+        return [payload.text_hit_of(point.payload, point.score) for point in found.points]
 
-    async def _on(self, catalog_id: str, operation: str, call: Callable[[], Any]) -> Any:
-        return await self._calls.call(operation, call, missing=CatalogGoneError(catalog_id))
+    def _collection(self, store: str) -> str:
+        return f"{self._prefix}.catalog.{store}"
+
+    async def _on(self, store: str, operation: str, call: Callable[[], Any]) -> Any:
+        return await self._calls.call(operation, call, missing=CatalogGoneError(catalog_of_store(store)))
 
     async def _require_registry(self) -> None:
         if self._registry_exists:
             return
         if not await self._calls.call("check", lambda: self._client.collection_exists(self._registry)):
             sizes = {name: len(vector) for name, vector in _REGISTRY_VECTOR.items()}
-            await self._calls.create(self._registry, sizes, shards=1, replicas=self._replicas)
+            how = CollectionOptions(replicas=self._options.replicas).of_collection(sizes)
+            await self._calls.create(self._registry, how)
+        # A server in strict mode takes no conditions on what is not indexed.
+        await self._calls.index(self._registry, _REVISION, models.PayloadSchemaType.INTEGER)
         self._registry_exists = True
+
+    async def _make(self, record: CatalogRecord) -> None:
+        collection = self._collection(record.store)
+        sizes = {Space.EMBEDDING.value: record.embedder.size, Space.COLOUR.value: colour.SIZE}
+        await self._calls.create(collection, self._options.of_collection(sizes))
+        for fields, kind in (
+            (payload.KEYWORDS, models.PayloadSchemaType.KEYWORD),
+            (payload.FLOATS, models.PayloadSchemaType.FLOAT),
+            (payload.INTEGERS, models.PayloadSchemaType.INTEGER),
+        ):
+            for field in fields:
+                await self._calls.index(collection, field, kind)
+        words = models.TextIndexParams(type=models.TextIndexType.TEXT, scoring=True)
+        await self._calls.index(collection, payload.TEXT, words)
+        await self.index_attributes(record.store, set(record.attribute_keys))
 
     async def _put_record(self, record: CatalogRecord, *, expected: int | None) -> bool:
         """Write a record if the stored one has the expected revision (None: if there is none); tell whether."""
@@ -241,9 +317,9 @@ class QdrantServerIndex:
         point = models.PointStruct(
             id=identifier,
             vector=_REGISTRY_VECTOR,
-            payload={"record": record.to_json(), "revision": record.revision, "writer": writer},
+            payload={"record": record.to_json(), _REVISION: record.revision, "writer": writer},
         )
-        unchanged = models.FieldCondition(key="revision", match=models.MatchValue(value=expected or 0))
+        unchanged = models.FieldCondition(key=_REVISION, match=models.MatchValue(value=expected or 0))
         await self._calls.call(
             "put_record",
             lambda: self._client.upsert(
@@ -262,10 +338,10 @@ class QdrantServerIndex:
         return bool(found) and (found[0].payload or {})["writer"] == writer
 
     async def _scroll_catalog(
-        self, catalog_id: str, where: Sequence[Condition], fields: Sequence[str]
+        self, store: str, where: Sequence[Condition], fields: Sequence[str]
     ) -> list[dict[str, Any]]:
-        collection = self._collection(catalog_id)
-        return await self._scroll_all(collection, where, fields, missing=CatalogGoneError(catalog_id))
+        missing = CatalogGoneError(catalog_of_store(store))
+        return await self._scroll_all(self._collection(store), where, fields, missing=missing)
 
     async def _scroll_all(
         self,

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
 
 import grpc
 import structlog
@@ -11,7 +11,7 @@ from google.rpc import status_pb2
 from shoppable.client import DetectorClient, ShoppableError
 from shoppable.orchestrator.adapters.frame_window import FrameWindow
 from shoppable.orchestrator.adapters.retrying import RetryBudget
-from shoppable.orchestrator.domain import Box, DetectedFrame, Detection, Frame, Options
+from shoppable.orchestrator.domain import Box, Derivation, DetectedFrame, Detection, Frame, Options
 from shoppable.orchestrator.errors import upstream_error
 from shoppable.runtime.call import remaining_s
 from shoppable.runtime.errors import NotFoundError
@@ -59,16 +59,20 @@ class DetectorAdapter:
 
     async def check(self, options: Options) -> None:
         """Raise InvalidRequestError for categories, NotFoundError for models, that the detector does not have."""
-        models = await self._models()
-        categories = _categories(models)
+        models, categories = await self._models(), await self._categories()
         violations = Violations()
-        known = f"must be one of {', '.join(sorted(categories))}"
-        for field, names in (
-            ("options.categories", options.categories),
-            ("options.offers.excluded_categories", options.asked_to_exclude),
+        # With a category are wanted all that are a part of it; excluded is only what an object can itself be.
+        for field, names, known in (
+            ("options.categories", options.categories, {category.id for category in categories}),
+            ("options.offers.excluded_categories", options.asked_to_exclude, _of_objects(categories)),
         ):
             for index, name in enumerate(names):
-                violations.check(name in categories, f"{field}[{index}]", known)
+                violations.check(name in known, f"{field}[{index}]", f"must be one of {', '.join(sorted(known))}")
+        violations.check(
+            not options.derive_apparel or any(category.derived_regions for category in categories),
+            "options.derive_apparel_regions",
+            "must not be set: the detector's taxonomy has no categories for derived regions",
+        )
         ours = {model.name for model in models}
         missing = [(index, name) for index, name in enumerate(options.detection_models) if name not in ours]
         if missing and not violations:
@@ -81,14 +85,15 @@ class DetectorAdapter:
 
     async def categories(self) -> frozenset[str]:
         """Return all categories that an object may have. Raises ServiceError."""
-        return _categories(await self._models())
+        return _of_objects(await self._categories())
 
     async def _models(self) -> Sequence[object_detector_pb2.DetectionModel]:
-        try:
-            answer = await self._client.list_models(timeout_s=remaining_s(_CHECK_TIMEOUT_S))
-        except ShoppableError as error:
-            raise upstream_error(error, "object detector") from error
-        return answer.models
+        with _as_upstream():
+            return (await self._client.list_models(timeout_s=remaining_s(_CHECK_TIMEOUT_S))).models
+
+    async def _categories(self) -> Sequence[object_detector_pb2.Category]:
+        with _as_upstream():
+            return (await self._client.list_categories(timeout_s=remaining_s(_CHECK_TIMEOUT_S))).categories
 
     async def detect(
         self, frames: AsyncIterable[Frame], options: Options
@@ -101,7 +106,10 @@ class DetectorAdapter:
         fault. A detector that was away from the first is an error at once.
         """
         config = object_detector_pb2.DetectionOptions(
-            models=options.detection_models, min_score=options.min_detection_score, categories=options.categories
+            models=options.detection_models,
+            min_score=options.min_detection_score,
+            categories=options.categories,
+            derive_apparel_regions=options.derive_apparel,
         )
         window = FrameWindow(frames, self._frames_in_flight)
         patience = _Patience(self._patience_s)
@@ -159,8 +167,17 @@ class DetectorAdapter:
             yield _detected(await window.answered(response.frame.frame_id), result)
 
 
-def _categories(models: Sequence[object_detector_pb2.DetectionModel]) -> frozenset[str]:
-    return frozenset(label.category for model in models for label in model.labels if label.for_sale)
+@contextlib.contextmanager
+def _as_upstream() -> Iterator[None]:
+    try:
+        yield
+    except ShoppableError as error:
+        raise upstream_error(error, "object detector") from error
+
+
+def _of_objects(categories: Sequence[object_detector_pb2.Category]) -> frozenset[str]:
+    """Return the categories that something found can be of, not those that only have others below them."""
+    return frozenset(category.id for category in categories if category.labels or category.derived_regions)
 
 
 def _may_pass(status: status_pb2.Status) -> bool:
@@ -173,10 +190,19 @@ def _detected(frame: Frame, result: object_detector_pb2.ImageDetections) -> Dete
     return DetectedFrame(
         frame,
         [
-            Detection(
-                item.label, item.category, Box(item.box.left, item.box.top, item.box.right, item.box.bottom), item.score
-            )
+            Detection(item.label, item.category, _box(item.box), item.score, _derivation(item))
             for item in result.detections
             if item.for_sale
         ],
     )
+
+
+def _derivation(item: object_detector_pb2.Detection) -> Derivation | None:
+    if not item.HasField("derivation"):
+        return None
+    source = item.derivation
+    return Derivation(source.region, source.source_label, _box(source.source_box))
+
+
+def _box(box: common_pb2.BoundingBox) -> Box:
+    return Box(box.left, box.top, box.right, box.bottom)

@@ -25,6 +25,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shoppable.runtime import toml
 from shoppable.runtime.watched_files import ConfigurationError
 
 RPC_PATTERN = re.compile(r"[A-Za-z0-9_.*]+(/[A-Za-z0-9_*]+)?")
@@ -115,12 +116,15 @@ def read_callers(path: Path, default: Quota) -> CallerTable:
     Raises:
         OSError, ConfigurationError: It cannot be read, or is wrong; no text quotes a digest.
     """
+    text = ""
     try:
-        entries = _File.model_validate(tomllib.loads(path.read_text())).callers
+        text = path.read_text()
+        entries = _File.model_validate(toml.parse(text)).callers
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{path} is no TOML: {error}") from error
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        fields = [(".".join(map(str, item["loc"])), item["msg"]) for item in error.errors()]
+        wrong = "; ".join(f"{toml.with_line(text, field)}: {message}" for field, message in fields)
         raise ConfigurationError(f"{path}: {wrong}") from error
     by_digest: dict[bytes, Caller] = {}
     by_certificate: dict[str, Caller] = {}

@@ -9,7 +9,7 @@ import structlog
 from grpc_status import rpc_status
 
 from shoppable.runtime.call import Call
-from shoppable.runtime.errors import DeadlineExceededError, InternalError, ServiceError, to_status
+from shoppable.runtime.errors import DeadlineExceededError, ExhaustedError, InternalError, ServiceError, to_status
 
 _log = structlog.get_logger(__name__)
 
@@ -25,6 +25,9 @@ async def error_mapping(call: Call) -> AsyncIterator[None]:
         await _abort(call, error)
     except TimeoutError:
         await _abort(call, DeadlineExceededError())
+    except MemoryError:
+        _log.exception("out of memory")
+        await _abort(call, ExhaustedError("this server has no memory left for it now", reason="OUT_OF_MEMORY"))
     except Exception:
         _log.exception("unexpected error")
         hint = f"an internal error; the logs have it under request id {call.request_id}"
@@ -35,5 +38,7 @@ async def _abort(call: Call, error: ServiceError) -> None:
     if isinstance(error, InternalError):
         _log.error("call failed", reason=error.reason, detail=error.message)
     else:
-        _log.info("call refused", code=error.code.name, reason=error.reason, detail=error.message)
+        # In a flood, one line a call is enough: "call ended" has its code, and a metric counts the reasons.
+        log = _log.debug if isinstance(error, ExhaustedError) else _log.info
+        log("call refused", code=error.code.name, reason=error.reason, detail=error.message)
     await call.context.abort_with_status(rpc_status.to_status(to_status(error)))

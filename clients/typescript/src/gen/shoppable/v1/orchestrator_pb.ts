@@ -13,6 +13,8 @@ import type { Status } from "../../google/rpc/status_pb.js";
 import { file_google_rpc_status } from "../../google/rpc/status_pb.js";
 import type { BoundingBox, FrameSampling, Image, ModelVersion, VideoInfo, VideoSegment, VideoSource, WithheldReason } from "./common_pb.js";
 import { file_shoppable_v1_common } from "./common_pb.js";
+import type { ApparelRegion } from "./object_detector_pb.js";
+import { file_shoppable_v1_object_detector } from "./object_detector_pb.js";
 import type { ProductFilter } from "./product_catalog_pb.js";
 import { file_shoppable_v1_product_catalog } from "./product_catalog_pb.js";
 import type { Embedding, MatchDecision, ProductMatch } from "./product_matcher_pb.js";
@@ -23,7 +25,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file shoppable/v1/orchestrator.proto.
  */
 export const file_shoppable_v1_orchestrator: GenFile = /*@__PURE__*/
-  fileDesc("Ch9zaG9wcGFibGUvdjEvb3JjaGVzdHJhdG9yLnByb3RvEgxzaG9wcGFibGUudjEijQEKDE9mZmVyT3B0aW9ucxIPCgdvcHRfb3V0GAEgASgIEhsKE2V4Y2x1ZGVkX2NhdGVnb3JpZXMYAiADKAkSFQoIbWluX2FyZWEYAyABKAJIAIgBARIrCghtaW5fc2VlbhgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkILCglfbWluX2FyZWEiOQoLTGl2ZU9wdGlvbnMSKgoHbWF4X2xhZxgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKwBwoPQW5ub3RhdGVPcHRpb25zEg8KB2NhdGFsb2cYASABKAkSMwoOcHJvZHVjdF9maWx0ZXIYAiABKAsyGy5zaG9wcGFibGUudjEuUHJvZHVjdEZpbHRlchItCghzYW1wbGluZxgDIAEoCzIbLnNob3BwYWJsZS52MS5GcmFtZVNhbXBsaW5nEi0KCnN0YXJ0X3RpbWUYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIZW5kX3RpbWUYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGQoMbG9uZ2VzdF9zaWRlGAYgASgNSACIAQESGAoQZGV0ZWN0aW9uX21vZGVscxgHIAMoCRIgChNtaW5fZGV0ZWN0aW9uX3Njb3JlGAggASgCSAGIAQESEgoKY2F0ZWdvcmllcxgJIAMoCRIYCgttYXhfb2JqZWN0cxgKIAEoDUgCiAEBEiQKF21heF9wcm9kdWN0c19wZXJfb2JqZWN0GAsgASgNSAOIAQESIwoWbWluX3Byb2R1Y3RfY29uZmlkZW5jZRgMIAEoAkgEiAEBEh0KEG1hdGNoX2NvbmZpZGVuY2UYDSABKAJIBYgBARIhChRtaW5fY2F0YWxvZ19yZXZpc2lvbhgOIAEoA0gGiAEBEhcKD29taXRfdGh1bWJuYWlscxgPIAEoCBIjChtpbmNsdWRlX3Byb3Zpc2lvbmFsX29iamVjdHMYECABKAgSKgoGb2ZmZXJzGB4gASgLMhouc2hvcHBhYmxlLnYxLk9mZmVyT3B0aW9ucxIdChVpbmNsdWRlX3JlbWF0Y2hfc3RhdGUYHyABKAgSJwoEbGl2ZRggIAEoCzIZLnNob3BwYWJsZS52MS5MaXZlT3B0aW9ucxIaCg1ib3hfdG9sZXJhbmNlGCEgASgCSAeIAQESIgoVbWluX29iamVjdF9jb25maWRlbmNlGCIgASgCSAiIAQFCDwoNX2xvbmdlc3Rfc2lkZUIWChRfbWluX2RldGVjdGlvbl9zY29yZUIOCgxfbWF4X29iamVjdHNCGgoYX21heF9wcm9kdWN0c19wZXJfb2JqZWN0QhkKF19taW5fcHJvZHVjdF9jb25maWRlbmNlQhMKEV9tYXRjaF9jb25maWRlbmNlQhcKFV9taW5fY2F0YWxvZ19yZXZpc2lvbkIQCg5fYm94X3RvbGVyYW5jZUIYChZfbWluX29iamVjdF9jb25maWRlbmNlIogBChRBbm5vdGF0ZVZpZGVvUmVxdWVzdBIpCgZzb3VyY2UYASABKAsyGS5zaG9wcGFibGUudjEuVmlkZW9Tb3VyY2USLgoHb3B0aW9ucxgCIAEoCzIdLnNob3BwYWJsZS52MS5Bbm5vdGF0ZU9wdGlvbnMSFQoNdmFsaWRhdGVfb25seRgDIAEoCCKCAQoOQW5ub3RhdGVDb25maWcSKQoGc291cmNlGAEgASgLMhkuc2hvcHBhYmxlLnYxLlZpZGVvU291cmNlEi4KB29wdGlvbnMYAiABKAsyHS5zaG9wcGFibGUudjEuQW5ub3RhdGVPcHRpb25zEhUKDXZhbGlkYXRlX29ubHkYAyABKAgiaAoaU3RyZWFtQW5ub3RhdGVWaWRlb1JlcXVlc3QSLgoGY29uZmlnGAEgASgLMhwuc2hvcHBhYmxlLnYxLkFubm90YXRlQ29uZmlnSAASDwoFY2h1bmsYAiABKAxIAEIJCgdyZXF1ZXN0ImoKCFRpbWVkQm94EicKBHRpbWUYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJgoDYm94GAIgASgLMhkuc2hvcHBhYmxlLnYxLkJvdW5kaW5nQm94Eg0KBXNjb3JlGAMgASgCIoMBCghCZXN0VmlldxInCgR0aW1lGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiYKA2JveBgCIAEoCzIZLnNob3BwYWJsZS52MS5Cb3VuZGluZ0JveBImCgl0aHVtYm5haWwYAyABKAsyEy5zaG9wcGFibGUudjEuSW1hZ2UikwQKD1Nob3BwYWJsZU9iamVjdBIRCglvYmplY3RfaWQYASABKAkSDQoFbGFiZWwYAiABKAkSEAoIY2F0ZWdvcnkYAyABKAkSFwoPZGV0ZWN0aW9uX3Njb3JlGAQgASgCEiwKCHNlZ21lbnRzGAUgAygLMhouc2hvcHBhYmxlLnYxLlZpZGVvU2VnbWVudBIlCgVib3hlcxgGIAMoCzIWLnNob3BwYWJsZS52MS5UaW1lZEJveBIpCgliZXN0X3ZpZXcYByABKAsyFi5zaG9wcGFibGUudjEuQmVzdFZpZXcSLAoIcHJvZHVjdHMYCCADKAsyGi5zaG9wcGFibGUudjEuUHJvZHVjdE1hdGNoEi0KCGRlY2lzaW9uGAkgASgOMhsuc2hvcHBhYmxlLnYxLk1hdGNoRGVjaXNpb24SFwoKY29uZmlkZW5jZRgKIAEoAkgAiAEBEg0KBWZpbmFsGAsgASgIEigKDG1hdGNoX3N0YXR1cxgMIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEi4KCHdpdGhoZWxkGB4gASgOMhwuc2hvcHBhYmxlLnYxLldpdGhoZWxkUmVhc29uEjEKDXJlbWF0Y2hfc3RhdGUYHyABKAsyGi5zaG9wcGFibGUudjEuUmVtYXRjaFN0YXRlEhIKCnN1cGVyc2VkZXMYICADKAlCDQoLX2NvbmZpZGVuY2UiwAEKDFJlbWF0Y2hTdGF0ZRIPCgd2ZXJzaW9uGAEgASgNEhAKCGNhdGVnb3J5GAIgASgJEiYKBXZpZXdzGAMgAygLMhcuc2hvcHBhYmxlLnYxLkVtYmVkZGluZxIMCgRhcmVhGAQgASgBEicKBHNlZW4YBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoId2l0aGhlbGQYBiABKA4yHC5zaG9wcGFibGUudjEuV2l0aGhlbGRSZWFzb24i2QEKEEFubm90YXRlUHJvZ3Jlc3MSJwoEdGltZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCghmcmFjdGlvbhgCIAEoAkgAiAEBEhYKDmZyYW1lc19zYW1wbGVkGAMgASgEEhcKD2ZyYW1lc19kZXRlY3RlZBgEIAEoBBIVCg1vYmplY3RzX2ZpbmFsGAUgASgEEhYKDmZyYW1lc19kcm9wcGVkGB4gASgEEhgKEHNlZ21lbnRzX21hdGNoZWQYHyABKARCCwoJX2ZyYWN0aW9uImQKC1N0YWdlVGltaW5nEg0KBXN0YWdlGAEgASgJEicKBGJ1c3kYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDQoFaXRlbXMYAyABKAQSDgoGZmFpbGVkGAQgASgEIoQBCgxGb3VuZFByb2R1Y3QSDwoHcHJvZHVjdBgBIAEoCRINCgV0aXRsZRgCIAEoCRISCgpjb25maWRlbmNlGAMgASgCEhIKCm9iamVjdF9pZHMYBCADKAkSLAoIc2VnbWVudHMYBSADKAsyGi5zaG9wcGFibGUudjEuVmlkZW9TZWdtZW50IqcFCg9Bbm5vdGF0ZVN1bW1hcnkSJgoFdmlkZW8YASABKAsyFy5zaG9wcGFibGUudjEuVmlkZW9JbmZvEhYKDmZyYW1lc19zYW1wbGVkGAIgASgEEhUKDWZyYW1lc19mYWlsZWQYAyABKAQSDwoHb2JqZWN0cxgEIAEoBBIZChFvYmplY3RzX3VubWF0Y2hlZBgFIAEoBBIXCg9kYW1hZ2VkX3BhY2tldHMYBiABKAQSEQoJdHJ1bmNhdGVkGAcgASgIEjQKEGRldGVjdGlvbl9tb2RlbHMYCCADKAsyGi5zaG9wcGFibGUudjEuTW9kZWxWZXJzaW9uEiwKCGVtYmVkZGVyGAkgASgLMhouc2hvcHBhYmxlLnYxLk1vZGVsVmVyc2lvbhIdChBjYXRhbG9nX3JldmlzaW9uGAogASgDSACIAQESKgoHZWxhcHNlZBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIpCgZzdGFnZXMYDCADKAsyGS5zaG9wcGFibGUudjEuU3RhZ2VUaW1pbmcSJAoIZmFpbHVyZXMYDSADKAsyEi5nb29nbGUucnBjLlN0YXR1cxIYChBvYmplY3RzX3dpdGhoZWxkGB4gASgEEjYKEHNlbnNpdGl2ZV9yYW5nZXMYHyADKAsyHC5zaG9wcGFibGUudjEuU2Vuc2l0aXZlUmFuZ2USGAoQb2ZmZXJzX29wdGVkX291dBggIAEoCBIWCg5mcmFtZXNfZHJvcHBlZBghIAEoBBIyCg5mb3VuZF9wcm9kdWN0cxgiIAMoCzIaLnNob3BwYWJsZS52MS5Gb3VuZFByb2R1Y3QSGAoQb2JqZWN0c19sZWZ0X291dBgjIAEoBEITChFfY2F0YWxvZ19yZXZpc2lvbiKJAQoOU2Vuc2l0aXZlUmFuZ2USKwoHc2VnbWVudBgBIAEoCzIaLnNob3BwYWJsZS52MS5WaWRlb1NlZ21lbnQSEgoFc2NvcmUYAiABKAJIAIgBARIsCgZyZWFzb24YAyABKA4yHC5zaG9wcGFibGUudjEuV2l0aGhlbGRSZWFzb25CCAoGX3Njb3JlIlQKCExpbWl0VXNlEg8KB3NlcnZpY2UYASABKAkSDAoEbmFtZRgCIAEoCRIMCgR1bml0GAMgASgJEg0KBWxpbWl0GAQgASgDEgwKBHVzZWQYBSABKAMiYQoJU3RhZ2VQbGFuEg0KBXN0YWdlGAEgASgJEhIKBWl0ZW1zGAIgASgESACIAQESJwoEYnVzeRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIICgZfaXRlbXMi6wIKDEFubm90YXRlUGxhbhImCgV2aWRlbxgBIAEoCzIXLnNob3BwYWJsZS52MS5WaWRlb0luZm8SHQoQZnJhbWVzX3RvX3NhbXBsZRgCIAEoBEgAiAEBEh0KEGZyYW1lc190b19kZWNvZGUYAyABKARIAYgBARIwCg1leHBlY3RlZF90aW1lGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhsKE2V4cGVjdGVkX3RpbWVfYmFzaXMYBSABKA0SJwoGc3RhZ2VzGAYgAygLMhcuc2hvcHBhYmxlLnYxLlN0YWdlUGxhbhImCgZsaW1pdHMYByADKAsyFi5zaG9wcGFibGUudjEuTGltaXRVc2USDgoGb2ZmZXJzGAggASgIEhsKE2V4Y2x1ZGVkX2NhdGVnb3JpZXMYCSADKAlCEwoRX2ZyYW1lc190b19zYW1wbGVCEwoRX2ZyYW1lc190b19kZWNvZGUioQEKFUFubm90YXRlVmlkZW9SZXNwb25zZRIuCgdvYmplY3RzGAEgAygLMh0uc2hvcHBhYmxlLnYxLlNob3BwYWJsZU9iamVjdBIuCgdzdW1tYXJ5GAIgASgLMh0uc2hvcHBhYmxlLnYxLkFubm90YXRlU3VtbWFyeRIoCgRwbGFuGAMgASgLMhouc2hvcHBhYmxlLnYxLkFubm90YXRlUGxhbiKWAgobU3RyZWFtQW5ub3RhdGVWaWRlb1Jlc3BvbnNlEigKBXZpZGVvGAEgASgLMhcuc2hvcHBhYmxlLnYxLlZpZGVvSW5mb0gAEjIKCHByb2dyZXNzGAIgASgLMh4uc2hvcHBhYmxlLnYxLkFubm90YXRlUHJvZ3Jlc3NIABIvCgZvYmplY3QYAyABKAsyHS5zaG9wcGFibGUudjEuU2hvcHBhYmxlT2JqZWN0SAASMAoHc3VtbWFyeRgEIAEoCzIdLnNob3BwYWJsZS52MS5Bbm5vdGF0ZVN1bW1hcnlIABIqCgRwbGFuGAUgASgLMhouc2hvcHBhYmxlLnYxLkFubm90YXRlUGxhbkgAQgoKCHJlc3BvbnNlIk0KDVJlbWF0Y2hPYmplY3QSEQoJb2JqZWN0X2lkGAEgASgJEikKBXN0YXRlGAIgASgLMhouc2hvcHBhYmxlLnYxLlJlbWF0Y2hTdGF0ZSKqAwoWUmVtYXRjaFByb2R1Y3RzUmVxdWVzdBIsCgdvYmplY3RzGAEgAygLMhsuc2hvcHBhYmxlLnYxLlJlbWF0Y2hPYmplY3QSDwoHY2F0YWxvZxgCIAEoCRIzCg5wcm9kdWN0X2ZpbHRlchgDIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyEiQKF21heF9wcm9kdWN0c19wZXJfb2JqZWN0GAQgASgNSACIAQESIwoWbWluX3Byb2R1Y3RfY29uZmlkZW5jZRgFIAEoAkgBiAEBEh0KEG1hdGNoX2NvbmZpZGVuY2UYBiABKAJIAogBARIhChRtaW5fY2F0YWxvZ19yZXZpc2lvbhgHIAEoA0gDiAEBEioKBm9mZmVycxgIIAEoCzIaLnNob3BwYWJsZS52MS5PZmZlck9wdGlvbnNCGgoYX21heF9wcm9kdWN0c19wZXJfb2JqZWN0QhkKF19taW5fcHJvZHVjdF9jb25maWRlbmNlQhMKEV9tYXRjaF9jb25maWRlbmNlQhcKFV9taW5fY2F0YWxvZ19yZXZpc2lvbiKDAgoPUmVtYXRjaGVkT2JqZWN0EhEKCW9iamVjdF9pZBgBIAEoCRIsCghwcm9kdWN0cxgCIAMoCzIaLnNob3BwYWJsZS52MS5Qcm9kdWN0TWF0Y2gSLQoIZGVjaXNpb24YAyABKA4yGy5zaG9wcGFibGUudjEuTWF0Y2hEZWNpc2lvbhIXCgpjb25maWRlbmNlGAQgASgCSACIAQESKAoMbWF0Y2hfc3RhdHVzGAUgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSLgoId2l0aGhlbGQYBiABKA4yHC5zaG9wcGFibGUudjEuV2l0aGhlbGRSZWFzb25CDQoLX2NvbmZpZGVuY2UiqwEKF1JlbWF0Y2hQcm9kdWN0c1Jlc3BvbnNlEi4KB29iamVjdHMYASADKAsyHS5zaG9wcGFibGUudjEuUmVtYXRjaGVkT2JqZWN0Eh0KEGNhdGFsb2dfcmV2aXNpb24YAiABKANIAIgBARIsCghlbWJlZGRlchgDIAEoCzIaLnNob3BwYWJsZS52MS5Nb2RlbFZlcnNpb25CEwoRX2NhdGFsb2dfcmV2aXNpb24y/gIKE09yY2hlc3RyYXRvclNlcnZpY2USeAoNQW5ub3RhdGVWaWRlbxIiLnNob3BwYWJsZS52MS5Bbm5vdGF0ZVZpZGVvUmVxdWVzdBojLnNob3BwYWJsZS52MS5Bbm5vdGF0ZVZpZGVvUmVzcG9uc2UiHoLT5JMCGCITL3YxL3ZpZGVvczphbm5vdGF0ZToBKhJuChNTdHJlYW1Bbm5vdGF0ZVZpZGVvEiguc2hvcHBhYmxlLnYxLlN0cmVhbUFubm90YXRlVmlkZW9SZXF1ZXN0Gikuc2hvcHBhYmxlLnYxLlN0cmVhbUFubm90YXRlVmlkZW9SZXNwb25zZSgBMAESfQoPUmVtYXRjaFByb2R1Y3RzEiQuc2hvcHBhYmxlLnYxLlJlbWF0Y2hQcm9kdWN0c1JlcXVlc3QaJS5zaG9wcGFibGUudjEuUmVtYXRjaFByb2R1Y3RzUmVzcG9uc2UiHYLT5JMCFyISL3YxL3ZpZGVvczpyZW1hdGNoOgEqQkIKEGRldi5zaG9wcGFibGUudjFQAVosc2hvcHBhYmxlLmRldi9jbGllbnQvc2hvcHBhYmxldjE7c2hvcHBhYmxldjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_duration, file_google_rpc_status, file_shoppable_v1_common, file_shoppable_v1_product_catalog, file_shoppable_v1_product_matcher]);
+  fileDesc("Ch9zaG9wcGFibGUvdjEvb3JjaGVzdHJhdG9yLnByb3RvEgxzaG9wcGFibGUudjEijQEKDE9mZmVyT3B0aW9ucxIPCgdvcHRfb3V0GAEgASgIEhsKE2V4Y2x1ZGVkX2NhdGVnb3JpZXMYAiADKAkSFQoIbWluX2FyZWEYAyABKAJIAIgBARIrCghtaW5fc2VlbhgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkILCglfbWluX2FyZWEiOQoLTGl2ZU9wdGlvbnMSKgoHbWF4X2xhZxgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLQBwoPQW5ub3RhdGVPcHRpb25zEg8KB2NhdGFsb2cYASABKAkSMwoOcHJvZHVjdF9maWx0ZXIYAiABKAsyGy5zaG9wcGFibGUudjEuUHJvZHVjdEZpbHRlchItCghzYW1wbGluZxgDIAEoCzIbLnNob3BwYWJsZS52MS5GcmFtZVNhbXBsaW5nEi0KCnN0YXJ0X3RpbWUYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIZW5kX3RpbWUYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGQoMbG9uZ2VzdF9zaWRlGAYgASgNSACIAQESGAoQZGV0ZWN0aW9uX21vZGVscxgHIAMoCRIgChNtaW5fZGV0ZWN0aW9uX3Njb3JlGAggASgCSAGIAQESEgoKY2F0ZWdvcmllcxgJIAMoCRIYCgttYXhfb2JqZWN0cxgKIAEoDUgCiAEBEiQKF21heF9wcm9kdWN0c19wZXJfb2JqZWN0GAsgASgNSAOIAQESIwoWbWluX3Byb2R1Y3RfY29uZmlkZW5jZRgMIAEoAkgEiAEBEh0KEG1hdGNoX2NvbmZpZGVuY2UYDSABKAJIBYgBARIhChRtaW5fY2F0YWxvZ19yZXZpc2lvbhgOIAEoA0gGiAEBEhcKD29taXRfdGh1bWJuYWlscxgPIAEoCBIjChtpbmNsdWRlX3Byb3Zpc2lvbmFsX29iamVjdHMYECABKAgSKgoGb2ZmZXJzGB4gASgLMhouc2hvcHBhYmxlLnYxLk9mZmVyT3B0aW9ucxIdChVpbmNsdWRlX3JlbWF0Y2hfc3RhdGUYHyABKAgSJwoEbGl2ZRggIAEoCzIZLnNob3BwYWJsZS52MS5MaXZlT3B0aW9ucxIaCg1ib3hfdG9sZXJhbmNlGCEgASgCSAeIAQESIgoVbWluX29iamVjdF9jb25maWRlbmNlGCIgASgCSAiIAQESHgoWZGVyaXZlX2FwcGFyZWxfcmVnaW9ucxgoIAEoCEIPCg1fbG9uZ2VzdF9zaWRlQhYKFF9taW5fZGV0ZWN0aW9uX3Njb3JlQg4KDF9tYXhfb2JqZWN0c0IaChhfbWF4X3Byb2R1Y3RzX3Blcl9vYmplY3RCGQoXX21pbl9wcm9kdWN0X2NvbmZpZGVuY2VCEwoRX21hdGNoX2NvbmZpZGVuY2VCFwoVX21pbl9jYXRhbG9nX3JldmlzaW9uQhAKDl9ib3hfdG9sZXJhbmNlQhgKFl9taW5fb2JqZWN0X2NvbmZpZGVuY2UiiAEKFEFubm90YXRlVmlkZW9SZXF1ZXN0EikKBnNvdXJjZRgBIAEoCzIZLnNob3BwYWJsZS52MS5WaWRlb1NvdXJjZRIuCgdvcHRpb25zGAIgASgLMh0uc2hvcHBhYmxlLnYxLkFubm90YXRlT3B0aW9ucxIVCg12YWxpZGF0ZV9vbmx5GAMgASgIIoIBCg5Bbm5vdGF0ZUNvbmZpZxIpCgZzb3VyY2UYASABKAsyGS5zaG9wcGFibGUudjEuVmlkZW9Tb3VyY2USLgoHb3B0aW9ucxgCIAEoCzIdLnNob3BwYWJsZS52MS5Bbm5vdGF0ZU9wdGlvbnMSFQoNdmFsaWRhdGVfb25seRgDIAEoCCJoChpTdHJlYW1Bbm5vdGF0ZVZpZGVvUmVxdWVzdBIuCgZjb25maWcYASABKAsyHC5zaG9wcGFibGUudjEuQW5ub3RhdGVDb25maWdIABIPCgVjaHVuaxgCIAEoDEgAQgkKB3JlcXVlc3QiagoIVGltZWRCb3gSJwoEdGltZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhImCgNib3gYAiABKAsyGS5zaG9wcGFibGUudjEuQm91bmRpbmdCb3gSDQoFc2NvcmUYAyABKAIigwEKCEJlc3RWaWV3EicKBHRpbWUYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJgoDYm94GAIgASgLMhkuc2hvcHBhYmxlLnYxLkJvdW5kaW5nQm94EiYKCXRodW1ibmFpbBgDIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZSJoChBPYmplY3REZXJpdmF0aW9uEisKBnJlZ2lvbhgBIAEoDjIbLnNob3BwYWJsZS52MS5BcHBhcmVsUmVnaW9uEhQKDHNvdXJjZV9sYWJlbBgCIAEoCRIRCglwZXJzb25faWQYAyABKAkixwQKD1Nob3BwYWJsZU9iamVjdBIRCglvYmplY3RfaWQYASABKAkSDQoFbGFiZWwYAiABKAkSEAoIY2F0ZWdvcnkYAyABKAkSFwoPZGV0ZWN0aW9uX3Njb3JlGAQgASgCEiwKCHNlZ21lbnRzGAUgAygLMhouc2hvcHBhYmxlLnYxLlZpZGVvU2VnbWVudBIlCgVib3hlcxgGIAMoCzIWLnNob3BwYWJsZS52MS5UaW1lZEJveBIpCgliZXN0X3ZpZXcYByABKAsyFi5zaG9wcGFibGUudjEuQmVzdFZpZXcSLAoIcHJvZHVjdHMYCCADKAsyGi5zaG9wcGFibGUudjEuUHJvZHVjdE1hdGNoEi0KCGRlY2lzaW9uGAkgASgOMhsuc2hvcHBhYmxlLnYxLk1hdGNoRGVjaXNpb24SFwoKY29uZmlkZW5jZRgKIAEoAkgAiAEBEg0KBWZpbmFsGAsgASgIEigKDG1hdGNoX3N0YXR1cxgMIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEi4KCHdpdGhoZWxkGB4gASgOMhwuc2hvcHBhYmxlLnYxLldpdGhoZWxkUmVhc29uEjEKDXJlbWF0Y2hfc3RhdGUYHyABKAsyGi5zaG9wcGFibGUudjEuUmVtYXRjaFN0YXRlEhIKCnN1cGVyc2VkZXMYICADKAkSMgoKZGVyaXZhdGlvbhgoIAEoCzIeLnNob3BwYWJsZS52MS5PYmplY3REZXJpdmF0aW9uQg0KC19jb25maWRlbmNlIsABCgxSZW1hdGNoU3RhdGUSDwoHdmVyc2lvbhgBIAEoDRIQCghjYXRlZ29yeRgCIAEoCRImCgV2aWV3cxgDIAMoCzIXLnNob3BwYWJsZS52MS5FbWJlZGRpbmcSDAoEYXJlYRgEIAEoARInCgRzZWVuGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCHdpdGhoZWxkGAYgASgOMhwuc2hvcHBhYmxlLnYxLldpdGhoZWxkUmVhc29uItkBChBBbm5vdGF0ZVByb2dyZXNzEicKBHRpbWUYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFQoIZnJhY3Rpb24YAiABKAJIAIgBARIWCg5mcmFtZXNfc2FtcGxlZBgDIAEoBBIXCg9mcmFtZXNfZGV0ZWN0ZWQYBCABKAQSFQoNb2JqZWN0c19maW5hbBgFIAEoBBIWCg5mcmFtZXNfZHJvcHBlZBgeIAEoBBIYChBzZWdtZW50c19tYXRjaGVkGB8gASgEQgsKCV9mcmFjdGlvbiJkCgtTdGFnZVRpbWluZxINCgVzdGFnZRgBIAEoCRInCgRidXN5GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg0KBWl0ZW1zGAMgASgEEg4KBmZhaWxlZBgEIAEoBCKEAQoMRm91bmRQcm9kdWN0Eg8KB3Byb2R1Y3QYASABKAkSDQoFdGl0bGUYAiABKAkSEgoKY29uZmlkZW5jZRgDIAEoAhISCgpvYmplY3RfaWRzGAQgAygJEiwKCHNlZ21lbnRzGAUgAygLMhouc2hvcHBhYmxlLnYxLlZpZGVvU2VnbWVudCKnBQoPQW5ub3RhdGVTdW1tYXJ5EiYKBXZpZGVvGAEgASgLMhcuc2hvcHBhYmxlLnYxLlZpZGVvSW5mbxIWCg5mcmFtZXNfc2FtcGxlZBgCIAEoBBIVCg1mcmFtZXNfZmFpbGVkGAMgASgEEg8KB29iamVjdHMYBCABKAQSGQoRb2JqZWN0c191bm1hdGNoZWQYBSABKAQSFwoPZGFtYWdlZF9wYWNrZXRzGAYgASgEEhEKCXRydW5jYXRlZBgHIAEoCBI0ChBkZXRlY3Rpb25fbW9kZWxzGAggAygLMhouc2hvcHBhYmxlLnYxLk1vZGVsVmVyc2lvbhIsCghlbWJlZGRlchgJIAEoCzIaLnNob3BwYWJsZS52MS5Nb2RlbFZlcnNpb24SHQoQY2F0YWxvZ19yZXZpc2lvbhgKIAEoA0gAiAEBEioKB2VsYXBzZWQYCyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoGc3RhZ2VzGAwgAygLMhkuc2hvcHBhYmxlLnYxLlN0YWdlVGltaW5nEiQKCGZhaWx1cmVzGA0gAygLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSGAoQb2JqZWN0c193aXRoaGVsZBgeIAEoBBI2ChBzZW5zaXRpdmVfcmFuZ2VzGB8gAygLMhwuc2hvcHBhYmxlLnYxLlNlbnNpdGl2ZVJhbmdlEhgKEG9mZmVyc19vcHRlZF9vdXQYICABKAgSFgoOZnJhbWVzX2Ryb3BwZWQYISABKAQSMgoOZm91bmRfcHJvZHVjdHMYIiADKAsyGi5zaG9wcGFibGUudjEuRm91bmRQcm9kdWN0EhgKEG9iamVjdHNfbGVmdF9vdXQYIyABKARCEwoRX2NhdGFsb2dfcmV2aXNpb24iiQEKDlNlbnNpdGl2ZVJhbmdlEisKB3NlZ21lbnQYASABKAsyGi5zaG9wcGFibGUudjEuVmlkZW9TZWdtZW50EhIKBXNjb3JlGAIgASgCSACIAQESLAoGcmVhc29uGAMgASgOMhwuc2hvcHBhYmxlLnYxLldpdGhoZWxkUmVhc29uQggKBl9zY29yZSJUCghMaW1pdFVzZRIPCgdzZXJ2aWNlGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEdW5pdBgDIAEoCRINCgVsaW1pdBgEIAEoAxIMCgR1c2VkGAUgASgDImEKCVN0YWdlUGxhbhINCgVzdGFnZRgBIAEoCRISCgVpdGVtcxgCIAEoBEgAiAEBEicKBGJ1c3kYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCAoGX2l0ZW1zIusCCgxBbm5vdGF0ZVBsYW4SJgoFdmlkZW8YASABKAsyFy5zaG9wcGFibGUudjEuVmlkZW9JbmZvEh0KEGZyYW1lc190b19zYW1wbGUYAiABKARIAIgBARIdChBmcmFtZXNfdG9fZGVjb2RlGAMgASgESAGIAQESMAoNZXhwZWN0ZWRfdGltZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIbChNleHBlY3RlZF90aW1lX2Jhc2lzGAUgASgNEicKBnN0YWdlcxgGIAMoCzIXLnNob3BwYWJsZS52MS5TdGFnZVBsYW4SJgoGbGltaXRzGAcgAygLMhYuc2hvcHBhYmxlLnYxLkxpbWl0VXNlEg4KBm9mZmVycxgIIAEoCBIbChNleGNsdWRlZF9jYXRlZ29yaWVzGAkgAygJQhMKEV9mcmFtZXNfdG9fc2FtcGxlQhMKEV9mcmFtZXNfdG9fZGVjb2RlIqEBChVBbm5vdGF0ZVZpZGVvUmVzcG9uc2USLgoHb2JqZWN0cxgBIAMoCzIdLnNob3BwYWJsZS52MS5TaG9wcGFibGVPYmplY3QSLgoHc3VtbWFyeRgCIAEoCzIdLnNob3BwYWJsZS52MS5Bbm5vdGF0ZVN1bW1hcnkSKAoEcGxhbhgDIAEoCzIaLnNob3BwYWJsZS52MS5Bbm5vdGF0ZVBsYW4ilgIKG1N0cmVhbUFubm90YXRlVmlkZW9SZXNwb25zZRIoCgV2aWRlbxgBIAEoCzIXLnNob3BwYWJsZS52MS5WaWRlb0luZm9IABIyCghwcm9ncmVzcxgCIAEoCzIeLnNob3BwYWJsZS52MS5Bbm5vdGF0ZVByb2dyZXNzSAASLwoGb2JqZWN0GAMgASgLMh0uc2hvcHBhYmxlLnYxLlNob3BwYWJsZU9iamVjdEgAEjAKB3N1bW1hcnkYBCABKAsyHS5zaG9wcGFibGUudjEuQW5ub3RhdGVTdW1tYXJ5SAASKgoEcGxhbhgFIAEoCzIaLnNob3BwYWJsZS52MS5Bbm5vdGF0ZVBsYW5IAEIKCghyZXNwb25zZSJNCg1SZW1hdGNoT2JqZWN0EhEKCW9iamVjdF9pZBgBIAEoCRIpCgVzdGF0ZRgCIAEoCzIaLnNob3BwYWJsZS52MS5SZW1hdGNoU3RhdGUiqgMKFlJlbWF0Y2hQcm9kdWN0c1JlcXVlc3QSLAoHb2JqZWN0cxgBIAMoCzIbLnNob3BwYWJsZS52MS5SZW1hdGNoT2JqZWN0Eg8KB2NhdGFsb2cYAiABKAkSMwoOcHJvZHVjdF9maWx0ZXIYAyABKAsyGy5zaG9wcGFibGUudjEuUHJvZHVjdEZpbHRlchIkChdtYXhfcHJvZHVjdHNfcGVyX29iamVjdBgEIAEoDUgAiAEBEiMKFm1pbl9wcm9kdWN0X2NvbmZpZGVuY2UYBSABKAJIAYgBARIdChBtYXRjaF9jb25maWRlbmNlGAYgASgCSAKIAQESIQoUbWluX2NhdGFsb2dfcmV2aXNpb24YByABKANIA4gBARIqCgZvZmZlcnMYCCABKAsyGi5zaG9wcGFibGUudjEuT2ZmZXJPcHRpb25zQhoKGF9tYXhfcHJvZHVjdHNfcGVyX29iamVjdEIZChdfbWluX3Byb2R1Y3RfY29uZmlkZW5jZUITChFfbWF0Y2hfY29uZmlkZW5jZUIXChVfbWluX2NhdGFsb2dfcmV2aXNpb24igwIKD1JlbWF0Y2hlZE9iamVjdBIRCglvYmplY3RfaWQYASABKAkSLAoIcHJvZHVjdHMYAiADKAsyGi5zaG9wcGFibGUudjEuUHJvZHVjdE1hdGNoEi0KCGRlY2lzaW9uGAMgASgOMhsuc2hvcHBhYmxlLnYxLk1hdGNoRGVjaXNpb24SFwoKY29uZmlkZW5jZRgEIAEoAkgAiAEBEigKDG1hdGNoX3N0YXR1cxgFIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEi4KCHdpdGhoZWxkGAYgASgOMhwuc2hvcHBhYmxlLnYxLldpdGhoZWxkUmVhc29uQg0KC19jb25maWRlbmNlIqsBChdSZW1hdGNoUHJvZHVjdHNSZXNwb25zZRIuCgdvYmplY3RzGAEgAygLMh0uc2hvcHBhYmxlLnYxLlJlbWF0Y2hlZE9iamVjdBIdChBjYXRhbG9nX3JldmlzaW9uGAIgASgDSACIAQESLAoIZW1iZWRkZXIYAyABKAsyGi5zaG9wcGFibGUudjEuTW9kZWxWZXJzaW9uQhMKEV9jYXRhbG9nX3JldmlzaW9uMv4CChNPcmNoZXN0cmF0b3JTZXJ2aWNlEngKDUFubm90YXRlVmlkZW8SIi5zaG9wcGFibGUudjEuQW5ub3RhdGVWaWRlb1JlcXVlc3QaIy5zaG9wcGFibGUudjEuQW5ub3RhdGVWaWRlb1Jlc3BvbnNlIh6C0+STAhgiEy92MS92aWRlb3M6YW5ub3RhdGU6ASoSbgoTU3RyZWFtQW5ub3RhdGVWaWRlbxIoLnNob3BwYWJsZS52MS5TdHJlYW1Bbm5vdGF0ZVZpZGVvUmVxdWVzdBopLnNob3BwYWJsZS52MS5TdHJlYW1Bbm5vdGF0ZVZpZGVvUmVzcG9uc2UoATABEn0KD1JlbWF0Y2hQcm9kdWN0cxIkLnNob3BwYWJsZS52MS5SZW1hdGNoUHJvZHVjdHNSZXF1ZXN0GiUuc2hvcHBhYmxlLnYxLlJlbWF0Y2hQcm9kdWN0c1Jlc3BvbnNlIh2C0+STAhciEi92MS92aWRlb3M6cmVtYXRjaDoBKkJCChBkZXYuc2hvcHBhYmxlLnYxUAFaLHNob3BwYWJsZS5kZXYvY2xpZW50L3Nob3BwYWJsZXYxO3Nob3BwYWJsZXYxYgZwcm90bzM", [file_google_api_annotations, file_google_protobuf_duration, file_google_rpc_status, file_shoppable_v1_common, file_shoppable_v1_object_detector, file_shoppable_v1_product_catalog, file_shoppable_v1_product_matcher]);
 
 /**
  * What may be offered. The operator's own list of categories holds besides, and cannot be lifted.
@@ -231,8 +233,8 @@ export type AnnotateOptions = Message<"shoppable.v1.AnnotateOptions"> & {
   includeRematchState: boolean;
 
   /**
-   * Set it for a stream that comes as fast as it is filmed and does not end; default: every sampled frame is looked at,
-   * and a slow stage slows the decoder.
+   * Set it for a stream that comes as fast as it is filmed and does not end, and whose source is an upload that is `live`;
+   * default: every sampled frame is looked at, and a slow stage slows the decoder.
    *
    * @generated from field: shoppable.v1.LiveOptions live = 32;
    */
@@ -254,6 +256,15 @@ export type AnnotateOptions = Message<"shoppable.v1.AnnotateOptions"> & {
    * @generated from field: optional float min_object_confidence = 34;
    */
   minObjectConfidence?: number | undefined;
+
+  /**
+   * Whether objects are also derived from people: where clothes are worn, told from a person's box, for detection models
+   * that know people and no clothing. See DetectionOptions.derive_apparel_regions. Such an object has a `derivation` and
+   * is followed with its person. INVALID_ARGUMENT where the detector's taxonomy has no categories for them. Default no.
+   *
+   * @generated from field: bool derive_apparel_regions = 40;
+   */
+  deriveApparelRegions: boolean;
 };
 
 /**
@@ -443,6 +454,41 @@ export const BestViewSchema: GenMessage<BestView> = /*@__PURE__*/
   messageDesc(file_shoppable_v1_orchestrator, 7);
 
 /**
+ * Whence comes an object that no model saw.
+ *
+ * @generated from message shoppable.v1.ObjectDerivation
+ */
+export type ObjectDerivation = Message<"shoppable.v1.ObjectDerivation"> & {
+  /**
+   * Which part of a person it is.
+   *
+   * @generated from field: shoppable.v1.ApparelRegion region = 1;
+   */
+  region: ApparelRegion;
+
+  /**
+   * The detector's name of the person, for example "person".
+   *
+   * @generated from field: string source_label = 2;
+   */
+  sourceLabel: string;
+
+  /**
+   * Which person it was first seen on: an id within this answer, the same in all that one person wears.
+   *
+   * @generated from field: string person_id = 3;
+   */
+  personId: string;
+};
+
+/**
+ * Describes the message shoppable.v1.ObjectDerivation.
+ * Use `create(ObjectDerivationSchema)` to create a new message.
+ */
+export const ObjectDerivationSchema: GenMessage<ObjectDerivation> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_orchestrator, 8);
+
+/**
  * A thing in the video.
  *
  * @generated from message shoppable.v1.ShoppableObject
@@ -554,6 +600,13 @@ export type ShoppableObject = Message<"shoppable.v1.ShoppableObject"> & {
    * @generated from field: repeated string supersedes = 32;
    */
   supersedes: string[];
+
+  /**
+   * Set in what was derived from a person (`derive_apparel_regions`) and not seen by a model; absent in all others.
+   *
+   * @generated from field: shoppable.v1.ObjectDerivation derivation = 40;
+   */
+  derivation?: ObjectDerivation | undefined;
 };
 
 /**
@@ -561,7 +614,7 @@ export type ShoppableObject = Message<"shoppable.v1.ShoppableObject"> & {
  * Use `create(ShoppableObjectSchema)` to create a new message.
  */
 export const ShoppableObjectSchema: GenMessage<ShoppableObject> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 8);
+  messageDesc(file_shoppable_v1_orchestrator, 9);
 
 /**
  * What was seen of an object, as far as finding its products needs it. Keep it and send it back as it is; what is in it
@@ -619,7 +672,7 @@ export type RematchState = Message<"shoppable.v1.RematchState"> & {
  * Use `create(RematchStateSchema)` to create a new message.
  */
 export const RematchStateSchema: GenMessage<RematchState> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 9);
+  messageDesc(file_shoppable_v1_orchestrator, 10);
 
 /**
  * How far the work is.
@@ -682,7 +735,7 @@ export type AnnotateProgress = Message<"shoppable.v1.AnnotateProgress"> & {
  * Use `create(AnnotateProgressSchema)` to create a new message.
  */
 export const AnnotateProgressSchema: GenMessage<AnnotateProgress> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 10);
+  messageDesc(file_shoppable_v1_orchestrator, 11);
 
 /**
  * Where the time went in one stage. Stages run at the same time: their sums may exceed the whole.
@@ -724,7 +777,7 @@ export type StageTiming = Message<"shoppable.v1.StageTiming"> & {
  * Use `create(StageTimingSchema)` to create a new message.
  */
 export const StageTimingSchema: GenMessage<StageTiming> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 11);
+  messageDesc(file_shoppable_v1_orchestrator, 12);
 
 /**
  * A product of the video, once, however many objects are it: two bottles of a kind on one table, or one that came back
@@ -774,7 +827,7 @@ export type FoundProduct = Message<"shoppable.v1.FoundProduct"> & {
  * Use `create(FoundProductSchema)` to create a new message.
  */
 export const FoundProductSchema: GenMessage<FoundProduct> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 12);
+  messageDesc(file_shoppable_v1_orchestrator, 13);
 
 /**
  * How the work went, and what it was done with.
@@ -903,7 +956,8 @@ export type AnnotateSummary = Message<"shoppable.v1.AnnotateSummary"> & {
   framesDropped: bigint;
 
   /**
-   * The products that objects of this answer match, in order of first appearance; at most 10000.
+   * The products that objects of this answer match, in order of first appearance; at most 10000, of at most 1000 objects
+   * each, and 100000 object_ids and segments in all. What a stream without an end shows after that is not listed.
    *
    * @generated from field: repeated shoppable.v1.FoundProduct found_products = 34;
    */
@@ -922,7 +976,7 @@ export type AnnotateSummary = Message<"shoppable.v1.AnnotateSummary"> & {
  * Use `create(AnnotateSummarySchema)` to create a new message.
  */
 export const AnnotateSummarySchema: GenMessage<AnnotateSummary> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 13);
+  messageDesc(file_shoppable_v1_orchestrator, 14);
 
 /**
  * A span of time in which nothing is offered.
@@ -957,7 +1011,7 @@ export type SensitiveRange = Message<"shoppable.v1.SensitiveRange"> & {
  * Use `create(SensitiveRangeSchema)` to create a new message.
  */
 export const SensitiveRangeSchema: GenMessage<SensitiveRange> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 14);
+  messageDesc(file_shoppable_v1_orchestrator, 15);
 
 /**
  * How much of a limit a request takes.
@@ -1006,7 +1060,7 @@ export type LimitUse = Message<"shoppable.v1.LimitUse"> & {
  * Use `create(LimitUseSchema)` to create a new message.
  */
 export const LimitUseSchema: GenMessage<LimitUse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 15);
+  messageDesc(file_shoppable_v1_orchestrator, 16);
 
 /**
  * What one stage would do.
@@ -1041,7 +1095,7 @@ export type StagePlan = Message<"shoppable.v1.StagePlan"> & {
  * Use `create(StagePlanSchema)` to create a new message.
  */
 export const StagePlanSchema: GenMessage<StagePlan> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 16);
+  messageDesc(file_shoppable_v1_orchestrator, 17);
 
 /**
  * What a request would do.
@@ -1120,7 +1174,7 @@ export type AnnotatePlan = Message<"shoppable.v1.AnnotatePlan"> & {
  * Use `create(AnnotatePlanSchema)` to create a new message.
  */
 export const AnnotatePlanSchema: GenMessage<AnnotatePlan> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 17);
+  messageDesc(file_shoppable_v1_orchestrator, 18);
 
 /**
  * The whole list.
@@ -1155,7 +1209,7 @@ export type AnnotateVideoResponse = Message<"shoppable.v1.AnnotateVideoResponse"
  * Use `create(AnnotateVideoResponseSchema)` to create a new message.
  */
 export const AnnotateVideoResponseSchema: GenMessage<AnnotateVideoResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 18);
+  messageDesc(file_shoppable_v1_orchestrator, 19);
 
 /**
  * The video's info first, then progress and objects, then one summary.
@@ -1216,7 +1270,7 @@ export type StreamAnnotateVideoResponse = Message<"shoppable.v1.StreamAnnotateVi
  * Use `create(StreamAnnotateVideoResponseSchema)` to create a new message.
  */
 export const StreamAnnotateVideoResponseSchema: GenMessage<StreamAnnotateVideoResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 19);
+  messageDesc(file_shoppable_v1_orchestrator, 20);
 
 /**
  * An object of an earlier answer.
@@ -1244,7 +1298,7 @@ export type RematchObject = Message<"shoppable.v1.RematchObject"> & {
  * Use `create(RematchObjectSchema)` to create a new message.
  */
 export const RematchObjectSchema: GenMessage<RematchObject> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 20);
+  messageDesc(file_shoppable_v1_orchestrator, 21);
 
 /**
  * Objects, and which products are wanted.
@@ -1315,7 +1369,7 @@ export type RematchProductsRequest = Message<"shoppable.v1.RematchProductsReques
  * Use `create(RematchProductsRequestSchema)` to create a new message.
  */
 export const RematchProductsRequestSchema: GenMessage<RematchProductsRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 21);
+  messageDesc(file_shoppable_v1_orchestrator, 22);
 
 /**
  * What an object may be.
@@ -1371,7 +1425,7 @@ export type RematchedObject = Message<"shoppable.v1.RematchedObject"> & {
  * Use `create(RematchedObjectSchema)` to create a new message.
  */
 export const RematchedObjectSchema: GenMessage<RematchedObject> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 22);
+  messageDesc(file_shoppable_v1_orchestrator, 23);
 
 /**
  * One result for each object, in the order of the request.
@@ -1406,7 +1460,7 @@ export type RematchProductsResponse = Message<"shoppable.v1.RematchProductsRespo
  * Use `create(RematchProductsResponseSchema)` to create a new message.
  */
 export const RematchProductsResponseSchema: GenMessage<RematchProductsResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_orchestrator, 23);
+  messageDesc(file_shoppable_v1_orchestrator, 24);
 
 /**
  * Decodes, detects, follows and matches, all at once.

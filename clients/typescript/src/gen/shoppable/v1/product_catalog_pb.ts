@@ -25,7 +25,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file shoppable/v1/product_catalog.proto.
  */
 export const file_shoppable_v1_product_catalog: GenFile = /*@__PURE__*/
-  fileDesc("CiJzaG9wcGFibGUvdjEvcHJvZHVjdF9jYXRhbG9nLnByb3RvEgxzaG9wcGFibGUudjEivwIKB0NhdGFsb2cSDAoEbmFtZRgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSLAoIZW1iZWRkZXIYAyABKAsyGi5zaG9wcGFibGUudjEuTW9kZWxWZXJzaW9uEhYKDmVtYmVkZGluZ19zaXplGAQgASgNEhAKCHJldmlzaW9uGAUgASgDEhUKDXByb2R1Y3RfY291bnQYBiABKAQSEwoLaW1hZ2VfY291bnQYByABKAQSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5hdHRyaWJ1dGVfa2V5cxgKIAMoCRISCgpjYWxpYnJhdGVkGAsgASgIIlMKDlJlZmVyZW5jZUltYWdlEhAKCGltYWdlX2lkGAEgASgJEgsKA3VyaRgCIAEoCRIiCgVpbWFnZRgDIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZSLOAwoHUHJvZHVjdBIMCgRuYW1lGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEg0KBWJyYW5kGAQgASgJEhAKCGNhdGVnb3J5GAUgASgJEiEKBXByaWNlGAYgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSCwoDdXJpGAcgASgJEjAKDGF2YWlsYWJpbGl0eRgIIAEoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSOQoKYXR0cmlidXRlcxgJIAMoCzIlLnNob3BwYWJsZS52MS5Qcm9kdWN0LkF0dHJpYnV0ZXNFbnRyeRIsCgZpbWFnZXMYCiADKAsyHC5zaG9wcGFibGUudjEuUmVmZXJlbmNlSW1hZ2USLwoLY3JlYXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgNIAEoAxoxCg9BdHRyaWJ1dGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJlCgpQcmljZVJhbmdlEhUKDWN1cnJlbmN5X2NvZGUYASABKAkSHwoDbWluGAIgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSHwoDbWF4GAMgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkiLgoPQXR0cmlidXRlRmlsdGVyEgsKA2tleRgBIAEoCRIOCgZ2YWx1ZXMYAiADKAkiNAoTQXR0cmlidXRlVGV4dEZpbHRlchILCgNrZXkYASABKAkSEAoIY29udGFpbnMYAiABKAkihwMKDVByb2R1Y3RGaWx0ZXISEgoKY2F0ZWdvcmllcxgBIAMoCRIOCgZicmFuZHMYAiADKAkSJwoFcHJpY2UYAyABKAsyGC5zaG9wcGFibGUudjEuUHJpY2VSYW5nZRIyCg5hdmFpbGFiaWxpdGllcxgEIAMoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSMQoKYXR0cmlidXRlcxgFIAMoCzIdLnNob3BwYWJsZS52MS5BdHRyaWJ1dGVGaWx0ZXISOgoPYXR0cmlidXRlX3RleHRzGAYgAygLMiEuc2hvcHBhYmxlLnYxLkF0dHJpYnV0ZVRleHRGaWx0ZXISKwoGYW55X29mGAcgAygLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISKwoGYWxsX29mGAggAygLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISLAoHbm9uZV9vZhgJIAMoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyImYKFENyZWF0ZUNhdGFsb2dSZXF1ZXN0EhIKCmNhdGFsb2dfaWQYASABKAkSJgoHY2F0YWxvZxgCIAEoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEhIKCnJlcXVlc3RfaWQYAyABKAkiPwoVQ3JlYXRlQ2F0YWxvZ1Jlc3BvbnNlEiYKB2NhdGFsb2cYASABKAsyFS5zaG9wcGFibGUudjEuQ2F0YWxvZyIhChFHZXRDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJIjwKEkdldENhdGFsb2dSZXNwb25zZRImCgdjYXRhbG9nGAEgASgLMhUuc2hvcHBhYmxlLnYxLkNhdGFsb2ciPAoTTGlzdENhdGFsb2dzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SEgoKcGFnZV90b2tlbhgCIAEoCSJYChRMaXN0Q2F0YWxvZ3NSZXNwb25zZRInCghjYXRhbG9ncxgBIAMoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJHChREZWxldGVDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJEg0KBWZvcmNlGAIgASgIEhIKCnJlcXVlc3RfaWQYAyABKAkiFwoVRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIl4KFFVwc2VydFByb2R1Y3RzQ29uZmlnEg8KB2NhdGFsb2cYASABKAkSIQoZY3JlYXRlX2NhdGFsb2dfaWZfbWlzc2luZxgCIAEoCBISCgpyZXF1ZXN0X2lkGAMgASgJIlgKDVByb2R1Y3RVcHNlcnQSCwoDcm93GAEgASgEEiYKB3Byb2R1Y3QYAiABKAsyFS5zaG9wcGFibGUudjEuUHJvZHVjdBISCgpwcm9kdWN0X2lkGAMgASgJIocBChVVcHNlcnRQcm9kdWN0c1JlcXVlc3QSNAoGY29uZmlnGAEgASgLMiIuc2hvcHBhYmxlLnYxLlVwc2VydFByb2R1Y3RzQ29uZmlnSAASLQoGdXBzZXJ0GAIgASgLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RVcHNlcnRIAEIJCgdyZXF1ZXN0IpMBCgxVcHNlcnRSZXN1bHQSCwoDcm93GAEgASgEEhIKCnByb2R1Y3RfaWQYAiABKAkSLAoHb3V0Y29tZRgDIAEoDjIbLnNob3BwYWJsZS52MS5VcHNlcnRPdXRjb21lEiIKBnN0YXR1cxgEIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEhAKCHJldmlzaW9uGAUgASgDImYKDVVwc2VydFN1bW1hcnkSDwoHY3JlYXRlZBgBIAEoBBIPCgd1cGRhdGVkGAIgASgEEhEKCXVuY2hhbmdlZBgDIAEoBBIOCgZmYWlsZWQYBCABKAQSEAoIcmV2aXNpb24YBSABKAMiggEKFlVwc2VydFByb2R1Y3RzUmVzcG9uc2USLAoGcmVzdWx0GAEgASgLMhouc2hvcHBhYmxlLnYxLlVwc2VydFJlc3VsdEgAEi4KB3N1bW1hcnkYAiABKAsyGy5zaG9wcGFibGUudjEuVXBzZXJ0U3VtbWFyeUgAQgoKCHJlc3BvbnNlIiEKEUdldFByb2R1Y3RSZXF1ZXN0EgwKBG5hbWUYASABKAkiPAoSR2V0UHJvZHVjdFJlc3BvbnNlEiYKB3Byb2R1Y3QYASABKAsyFS5zaG9wcGFibGUudjEuUHJvZHVjdCJ5ChNMaXN0UHJvZHVjdHNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIrCgZmaWx0ZXIYAiABKAsyGy5zaG9wcGFibGUudjEuUHJvZHVjdEZpbHRlchIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSJYChRMaXN0UHJvZHVjdHNSZXNwb25zZRInCghwcm9kdWN0cxgBIAMoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI4ChREZWxldGVQcm9kdWN0UmVxdWVzdBIMCgRuYW1lGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkiKQoVRGVsZXRlUHJvZHVjdFJlc3BvbnNlEhAKCHJldmlzaW9uGAEgASgDIn8KEUNhbGlicmF0aW9uQ29uZmlnEg8KB2NhdGFsb2cYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCRINCgVyZXNldBgDIAEoCBIfChJub3RfZm9yX3NhbGVfc2hhcmUYBCABKAJIAIgBAUIVChNfbm90X2Zvcl9zYWxlX3NoYXJlIlQKDUxhYmVsbGVkVGhpbmcSCwoDcm93GAEgASgEEiIKBXZpZXdzGAIgAygLMhMuc2hvcHBhYmxlLnYxLkltYWdlEhIKCnByb2R1Y3RfaWQYAyABKAkihQEKF0NhbGlicmF0ZUNhdGFsb2dSZXF1ZXN0EjEKBmNvbmZpZxgBIAEoCzIfLnNob3BwYWJsZS52MS5DYWxpYnJhdGlvbkNvbmZpZ0gAEiwKBXRoaW5nGAIgASgLMhsuc2hvcHBhYmxlLnYxLkxhYmVsbGVkVGhpbmdIAEIJCgdyZXF1ZXN0IpkBCgxNYXRjaFF1YWxpdHkSEwoLcmVjYWxsX2F0XzEYASABKAISEwoLcmVjYWxsX2F0XzUYAiABKAISGQoRY2FsaWJyYXRpb25fZXJyb3IYAyABKAISEgoKbWF0Y2hfcmF0ZRgEIAEoAhIcCg9tYXRjaF9wcmVjaXNpb24YBSABKAJIAIgBAUISChBfbWF0Y2hfcHJlY2lzaW9uIqoBChJDYWxpYnJhdGlvblN1bW1hcnkSEAoIcmV2aXNpb24YASABKAMSDgoGdGhpbmdzGAIgASgEEhsKE3RoaW5nc19ub3RfZm9yX3NhbGUYAyABKAQSKgoGYmVmb3JlGAQgASgLMhouc2hvcHBhYmxlLnYxLk1hdGNoUXVhbGl0eRIpCgVhZnRlchgFIAEoCzIaLnNob3BwYWJsZS52MS5NYXRjaFF1YWxpdHkiagoYQ2FsaWJyYXRlQ2F0YWxvZ1Jlc3BvbnNlEg0KA3JvdxgBIAEoBEgAEjMKB3N1bW1hcnkYAiABKAsyIC5zaG9wcGFibGUudjEuQ2FsaWJyYXRpb25TdW1tYXJ5SABCCgoIcmVzcG9uc2UimgEKFUZpbmREdXBsaWNhdGVzUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSGwoObWluX3NpbWlsYXJpdHkYAiABKAJIAIgBARIUCgxkaWZmZXJpbmdfaW4YAyABKAkSKwoGZmlsdGVyGAQgASgLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXJCEQoPX21pbl9zaW1pbGFyaXR5IkgKDFByb2R1Y3RJbWFnZRImCgdwcm9kdWN0GAEgASgLMhUuc2hvcHBhYmxlLnYxLlByb2R1Y3QSEAoIaW1hZ2VfaWQYAiABKAkigwEKFkZpbmREdXBsaWNhdGVzUmVzcG9uc2USKQoFZmlyc3QYASABKAsyGi5zaG9wcGFibGUudjEuUHJvZHVjdEltYWdlEioKBnNlY29uZBgCIAEoCzIaLnNob3BwYWJsZS52MS5Qcm9kdWN0SW1hZ2USEgoKc2ltaWxhcml0eRgDIAEoAiq8AQoMQXZhaWxhYmlsaXR5EhwKGEFWQUlMQUJJTElUWV9VTlNQRUNJRklFRBAAEhkKFUFWQUlMQUJJTElUWV9JTl9TVE9DSxABEh0KGUFWQUlMQUJJTElUWV9PVVRfT0ZfU1RPQ0sQAhIZChVBVkFJTEFCSUxJVFlfUFJFT1JERVIQAxIaChZBVkFJTEFCSUxJVFlfQkFDS09SREVSEAQSHQoZQVZBSUxBQklMSVRZX0RJU0NPTlRJTlVFRBAFKqABCg1VcHNlcnRPdXRjb21lEh4KGlVQU0VSVF9PVVRDT01FX1VOU1BFQ0lGSUVEEAASGgoWVVBTRVJUX09VVENPTUVfQ1JFQVRFRBABEhoKFlVQU0VSVF9PVVRDT01FX1VQREFURUQQAhIcChhVUFNFUlRfT1VUQ09NRV9VTkNIQU5HRUQQAxIZChVVUFNFUlRfT1VUQ09NRV9GQUlMRUQQBDK7CQoVUHJvZHVjdENhdGFsb2dTZXJ2aWNlEncKDUNyZWF0ZUNhdGFsb2cSIi5zaG9wcGFibGUudjEuQ3JlYXRlQ2F0YWxvZ1JlcXVlc3QaIy5zaG9wcGFibGUudjEuQ3JlYXRlQ2F0YWxvZ1Jlc3BvbnNlIh2C0+STAhciDC92MS9jYXRhbG9nczoHY2F0YWxvZxJuCgpHZXRDYXRhbG9nEh8uc2hvcHBhYmxlLnYxLkdldENhdGFsb2dSZXF1ZXN0GiAuc2hvcHBhYmxlLnYxLkdldENhdGFsb2dSZXNwb25zZSIdgtPkkwIXEhUvdjEve25hbWU9Y2F0YWxvZ3MvKn0SawoMTGlzdENhdGFsb2dzEiEuc2hvcHBhYmxlLnYxLkxpc3RDYXRhbG9nc1JlcXVlc3QaIi5zaG9wcGFibGUudjEuTGlzdENhdGFsb2dzUmVzcG9uc2UiFILT5JMCDhIML3YxL2NhdGFsb2dzEncKDURlbGV0ZUNhdGFsb2cSIi5zaG9wcGFibGUudjEuRGVsZXRlQ2F0YWxvZ1JlcXVlc3QaIy5zaG9wcGFibGUudjEuRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIh2C0+STAhcqFS92MS97bmFtZT1jYXRhbG9ncy8qfRJfCg5VcHNlcnRQcm9kdWN0cxIjLnNob3BwYWJsZS52MS5VcHNlcnRQcm9kdWN0c1JlcXVlc3QaJC5zaG9wcGFibGUudjEuVXBzZXJ0UHJvZHVjdHNSZXNwb25zZSgBMAESeQoKR2V0UHJvZHVjdBIfLnNob3BwYWJsZS52MS5HZXRQcm9kdWN0UmVxdWVzdBogLnNob3BwYWJsZS52MS5HZXRQcm9kdWN0UmVzcG9uc2UiKILT5JMCIhIgL3YxL3tuYW1lPWNhdGFsb2dzLyovcHJvZHVjdHMvKn0SqwEKDExpc3RQcm9kdWN0cxIhLnNob3BwYWJsZS52MS5MaXN0UHJvZHVjdHNSZXF1ZXN0GiIuc2hvcHBhYmxlLnYxLkxpc3RQcm9kdWN0c1Jlc3BvbnNlIlSC0+STAk4SIC92MS97cGFyZW50PWNhdGFsb2dzLyp9L3Byb2R1Y3RzWioiJS92MS97cGFyZW50PWNhdGFsb2dzLyp9L3Byb2R1Y3RzOmxpc3Q6ASoSggEKDURlbGV0ZVByb2R1Y3QSIi5zaG9wcGFibGUudjEuRGVsZXRlUHJvZHVjdFJlcXVlc3QaIy5zaG9wcGFibGUudjEuRGVsZXRlUHJvZHVjdFJlc3BvbnNlIiiC0+STAiIqIC92MS97bmFtZT1jYXRhbG9ncy8qL3Byb2R1Y3RzLyp9EmUKEENhbGlicmF0ZUNhdGFsb2cSJS5zaG9wcGFibGUudjEuQ2FsaWJyYXRlQ2F0YWxvZ1JlcXVlc3QaJi5zaG9wcGFibGUudjEuQ2FsaWJyYXRlQ2F0YWxvZ1Jlc3BvbnNlKAEwARJdCg5GaW5kRHVwbGljYXRlcxIjLnNob3BwYWJsZS52MS5GaW5kRHVwbGljYXRlc1JlcXVlc3QaJC5zaG9wcGFibGUudjEuRmluZER1cGxpY2F0ZXNSZXNwb25zZTABQkIKEGRldi5zaG9wcGFibGUudjFQAVosc2hvcHBhYmxlLmRldi9jbGllbnQvc2hvcHBhYmxldjE7c2hvcHBhYmxldjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_timestamp, file_google_rpc_status, file_google_type_money, file_shoppable_v1_common]);
+  fileDesc("CiJzaG9wcGFibGUvdjEvcHJvZHVjdF9jYXRhbG9nLnByb3RvEgxzaG9wcGFibGUudjEivwIKB0NhdGFsb2cSDAoEbmFtZRgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSLAoIZW1iZWRkZXIYAyABKAsyGi5zaG9wcGFibGUudjEuTW9kZWxWZXJzaW9uEhYKDmVtYmVkZGluZ19zaXplGAQgASgNEhAKCHJldmlzaW9uGAUgASgDEhUKDXByb2R1Y3RfY291bnQYBiABKAQSEwoLaW1hZ2VfY291bnQYByABKAQSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5hdHRyaWJ1dGVfa2V5cxgKIAMoCRISCgpjYWxpYnJhdGVkGAsgASgIIlMKDlJlZmVyZW5jZUltYWdlEhAKCGltYWdlX2lkGAEgASgJEgsKA3VyaRgCIAEoCRIiCgVpbWFnZRgDIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZSLOAwoHUHJvZHVjdBIMCgRuYW1lGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEg0KBWJyYW5kGAQgASgJEhAKCGNhdGVnb3J5GAUgASgJEiEKBXByaWNlGAYgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSCwoDdXJpGAcgASgJEjAKDGF2YWlsYWJpbGl0eRgIIAEoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSOQoKYXR0cmlidXRlcxgJIAMoCzIlLnNob3BwYWJsZS52MS5Qcm9kdWN0LkF0dHJpYnV0ZXNFbnRyeRIsCgZpbWFnZXMYCiADKAsyHC5zaG9wcGFibGUudjEuUmVmZXJlbmNlSW1hZ2USLwoLY3JlYXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgNIAEoAxoxCg9BdHRyaWJ1dGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJlCgpQcmljZVJhbmdlEhUKDWN1cnJlbmN5X2NvZGUYASABKAkSHwoDbWluGAIgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSHwoDbWF4GAMgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkiLgoPQXR0cmlidXRlRmlsdGVyEgsKA2tleRgBIAEoCRIOCgZ2YWx1ZXMYAiADKAkiNAoTQXR0cmlidXRlVGV4dEZpbHRlchILCgNrZXkYASABKAkSEAoIY29udGFpbnMYAiABKAkihwMKDVByb2R1Y3RGaWx0ZXISEgoKY2F0ZWdvcmllcxgBIAMoCRIOCgZicmFuZHMYAiADKAkSJwoFcHJpY2UYAyABKAsyGC5zaG9wcGFibGUudjEuUHJpY2VSYW5nZRIyCg5hdmFpbGFiaWxpdGllcxgEIAMoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSMQoKYXR0cmlidXRlcxgFIAMoCzIdLnNob3BwYWJsZS52MS5BdHRyaWJ1dGVGaWx0ZXISOgoPYXR0cmlidXRlX3RleHRzGAYgAygLMiEuc2hvcHBhYmxlLnYxLkF0dHJpYnV0ZVRleHRGaWx0ZXISKwoGYW55X29mGAcgAygLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISKwoGYWxsX29mGAggAygLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISLAoHbm9uZV9vZhgJIAMoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyImYKFENyZWF0ZUNhdGFsb2dSZXF1ZXN0EhIKCmNhdGFsb2dfaWQYASABKAkSJgoHY2F0YWxvZxgCIAEoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEhIKCnJlcXVlc3RfaWQYAyABKAkiPwoVQ3JlYXRlQ2F0YWxvZ1Jlc3BvbnNlEiYKB2NhdGFsb2cYASABKAsyFS5zaG9wcGFibGUudjEuQ2F0YWxvZyIhChFHZXRDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJIjwKEkdldENhdGFsb2dSZXNwb25zZRImCgdjYXRhbG9nGAEgASgLMhUuc2hvcHBhYmxlLnYxLkNhdGFsb2ciPAoTTGlzdENhdGFsb2dzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SEgoKcGFnZV90b2tlbhgCIAEoCSJYChRMaXN0Q2F0YWxvZ3NSZXNwb25zZRInCghjYXRhbG9ncxgBIAMoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJHChREZWxldGVDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJEg0KBWZvcmNlGAIgASgIEhIKCnJlcXVlc3RfaWQYAyABKAkiFwoVRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIncKFFVwc2VydFByb2R1Y3RzQ29uZmlnEg8KB2NhdGFsb2cYASABKAkSIQoZY3JlYXRlX2NhdGFsb2dfaWZfbWlzc2luZxgCIAEoCBISCgpyZXF1ZXN0X2lkGAMgASgJEhcKD3JlcGxhY2VfY2F0YWxvZxgEIAEoCCJYCg1Qcm9kdWN0VXBzZXJ0EgsKA3JvdxgBIAEoBBImCgdwcm9kdWN0GAIgASgLMhUuc2hvcHBhYmxlLnYxLlByb2R1Y3QSEgoKcHJvZHVjdF9pZBgDIAEoCSKHAQoVVXBzZXJ0UHJvZHVjdHNSZXF1ZXN0EjQKBmNvbmZpZxgBIAEoCzIiLnNob3BwYWJsZS52MS5VcHNlcnRQcm9kdWN0c0NvbmZpZ0gAEi0KBnVwc2VydBgCIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0VXBzZXJ0SABCCQoHcmVxdWVzdCKTAQoMVXBzZXJ0UmVzdWx0EgsKA3JvdxgBIAEoBBISCgpwcm9kdWN0X2lkGAIgASgJEiwKB291dGNvbWUYAyABKA4yGy5zaG9wcGFibGUudjEuVXBzZXJ0T3V0Y29tZRIiCgZzdGF0dXMYBCABKAsyEi5nb29nbGUucnBjLlN0YXR1cxIQCghyZXZpc2lvbhgFIAEoAyJmCg1VcHNlcnRTdW1tYXJ5Eg8KB2NyZWF0ZWQYASABKAQSDwoHdXBkYXRlZBgCIAEoBBIRCgl1bmNoYW5nZWQYAyABKAQSDgoGZmFpbGVkGAQgASgEEhAKCHJldmlzaW9uGAUgASgDIoIBChZVcHNlcnRQcm9kdWN0c1Jlc3BvbnNlEiwKBnJlc3VsdBgBIAEoCzIaLnNob3BwYWJsZS52MS5VcHNlcnRSZXN1bHRIABIuCgdzdW1tYXJ5GAIgASgLMhsuc2hvcHBhYmxlLnYxLlVwc2VydFN1bW1hcnlIAEIKCghyZXNwb25zZSIhChFHZXRQcm9kdWN0UmVxdWVzdBIMCgRuYW1lGAEgASgJIjwKEkdldFByb2R1Y3RSZXNwb25zZRImCgdwcm9kdWN0GAEgASgLMhUuc2hvcHBhYmxlLnYxLlByb2R1Y3QieQoTTGlzdFByb2R1Y3RzUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSKwoGZmlsdGVyGAIgASgLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkiWAoUTGlzdFByb2R1Y3RzUmVzcG9uc2USJwoIcHJvZHVjdHMYASADKAsyFS5zaG9wcGFibGUudjEuUHJvZHVjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOAoURGVsZXRlUHJvZHVjdFJlcXVlc3QSDAoEbmFtZRgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJIikKFURlbGV0ZVByb2R1Y3RSZXNwb25zZRIQCghyZXZpc2lvbhgBIAEoAyJ/ChFDYWxpYnJhdGlvbkNvbmZpZxIPCgdjYXRhbG9nGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkSDQoFcmVzZXQYAyABKAgSHwoSbm90X2Zvcl9zYWxlX3NoYXJlGAQgASgCSACIAQFCFQoTX25vdF9mb3Jfc2FsZV9zaGFyZSJUCg1MYWJlbGxlZFRoaW5nEgsKA3JvdxgBIAEoBBIiCgV2aWV3cxgCIAMoCzITLnNob3BwYWJsZS52MS5JbWFnZRISCgpwcm9kdWN0X2lkGAMgASgJIoUBChdDYWxpYnJhdGVDYXRhbG9nUmVxdWVzdBIxCgZjb25maWcYASABKAsyHy5zaG9wcGFibGUudjEuQ2FsaWJyYXRpb25Db25maWdIABIsCgV0aGluZxgCIAEoCzIbLnNob3BwYWJsZS52MS5MYWJlbGxlZFRoaW5nSABCCQoHcmVxdWVzdCKZAQoMTWF0Y2hRdWFsaXR5EhMKC3JlY2FsbF9hdF8xGAEgASgCEhMKC3JlY2FsbF9hdF81GAIgASgCEhkKEWNhbGlicmF0aW9uX2Vycm9yGAMgASgCEhIKCm1hdGNoX3JhdGUYBCABKAISHAoPbWF0Y2hfcHJlY2lzaW9uGAUgASgCSACIAQFCEgoQX21hdGNoX3ByZWNpc2lvbiKqAQoSQ2FsaWJyYXRpb25TdW1tYXJ5EhAKCHJldmlzaW9uGAEgASgDEg4KBnRoaW5ncxgCIAEoBBIbChN0aGluZ3Nfbm90X2Zvcl9zYWxlGAMgASgEEioKBmJlZm9yZRgEIAEoCzIaLnNob3BwYWJsZS52MS5NYXRjaFF1YWxpdHkSKQoFYWZ0ZXIYBSABKAsyGi5zaG9wcGFibGUudjEuTWF0Y2hRdWFsaXR5ImoKGENhbGlicmF0ZUNhdGFsb2dSZXNwb25zZRINCgNyb3cYASABKARIABIzCgdzdW1tYXJ5GAIgASgLMiAuc2hvcHBhYmxlLnYxLkNhbGlicmF0aW9uU3VtbWFyeUgAQgoKCHJlc3BvbnNlIpoBChVGaW5kRHVwbGljYXRlc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhsKDm1pbl9zaW1pbGFyaXR5GAIgASgCSACIAQESFAoMZGlmZmVyaW5nX2luGAMgASgJEisKBmZpbHRlchgEIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyQhEKD19taW5fc2ltaWxhcml0eSJICgxQcm9kdWN0SW1hZ2USJgoHcHJvZHVjdBgBIAEoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0EhAKCGltYWdlX2lkGAIgASgJIoMBChZGaW5kRHVwbGljYXRlc1Jlc3BvbnNlEikKBWZpcnN0GAEgASgLMhouc2hvcHBhYmxlLnYxLlByb2R1Y3RJbWFnZRIqCgZzZWNvbmQYAiABKAsyGi5zaG9wcGFibGUudjEuUHJvZHVjdEltYWdlEhIKCnNpbWlsYXJpdHkYAyABKAIiJAoUQmFja3VwQ2F0YWxvZ1JlcXVlc3QSDAoEbmFtZRgBIAEoCSJtCg5TbmFwc2hvdEhlYWRlchIOCgZmb3JtYXQYASABKA0SJgoHY2F0YWxvZxgCIAEoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEg4KBnJvb3RlZBgDIAEoCBITCgtjYWxpYnJhdGlvbhgEIAEoCSJCCg1TbmFwc2hvdEltYWdlEg4KBmRpZ2VzdBgBIAEoCRIRCgllbWJlZGRpbmcYAiABKAwSDgoGY29sb3JzGAMgASgMInoKD1NuYXBzaG90UHJvZHVjdBISCgpwcm9kdWN0X2lkGAEgASgJEiYKB3Byb2R1Y3QYAiABKAsyFS5zaG9wcGFibGUudjEuUHJvZHVjdBIrCgZpbWFnZXMYAyADKAsyGy5zaG9wcGFibGUudjEuU25hcHNob3RJbWFnZSJLCgtTbmFwc2hvdEVuZBIVCg1wcm9kdWN0X2NvdW50GAEgASgEEhMKC2ltYWdlX2NvdW50GAIgASgEEhAKCHJldmlzaW9uGAMgASgDIqYBCg5TbmFwc2hvdFJlY29yZBIuCgZoZWFkZXIYASABKAsyHC5zaG9wcGFibGUudjEuU25hcHNob3RIZWFkZXJIABIwCgdwcm9kdWN0GAIgASgLMh0uc2hvcHBhYmxlLnYxLlNuYXBzaG90UHJvZHVjdEgAEigKA2VuZBgDIAEoCzIZLnNob3BwYWJsZS52MS5TbmFwc2hvdEVuZEgAQggKBnJlY29yZCJFChVCYWNrdXBDYXRhbG9nUmVzcG9uc2USLAoGcmVjb3JkGAEgASgLMhwuc2hvcHBhYmxlLnYxLlNuYXBzaG90UmVjb3JkIkwKFFJlc3RvcmVDYXRhbG9nQ29uZmlnEg8KB2NhdGFsb2cYASABKAkSDwoHcmVwbGFjZRgCIAEoCBISCgpyZXF1ZXN0X2lkGAMgASgJIogBChVSZXN0b3JlQ2F0YWxvZ1JlcXVlc3QSNAoGY29uZmlnGAEgASgLMiIuc2hvcHBhYmxlLnYxLlJlc3RvcmVDYXRhbG9nQ29uZmlnSAASLgoGcmVjb3JkGAIgASgLMhwuc2hvcHBhYmxlLnYxLlNuYXBzaG90UmVjb3JkSABCCQoHcmVxdWVzdCJnChZSZXN0b3JlQ2F0YWxvZ1Jlc3BvbnNlEhcKDXByb2R1Y3RfY291bnQYASABKARIABIoCgdjYXRhbG9nGAIgASgLMhUuc2hvcHBhYmxlLnYxLkNhdGFsb2dIAEIKCghyZXNwb25zZSq8AQoMQXZhaWxhYmlsaXR5EhwKGEFWQUlMQUJJTElUWV9VTlNQRUNJRklFRBAAEhkKFUFWQUlMQUJJTElUWV9JTl9TVE9DSxABEh0KGUFWQUlMQUJJTElUWV9PVVRfT0ZfU1RPQ0sQAhIZChVBVkFJTEFCSUxJVFlfUFJFT1JERVIQAxIaChZBVkFJTEFCSUxJVFlfQkFDS09SREVSEAQSHQoZQVZBSUxBQklMSVRZX0RJU0NPTlRJTlVFRBAFKqABCg1VcHNlcnRPdXRjb21lEh4KGlVQU0VSVF9PVVRDT01FX1VOU1BFQ0lGSUVEEAASGgoWVVBTRVJUX09VVENPTUVfQ1JFQVRFRBABEhoKFlVQU0VSVF9PVVRDT01FX1VQREFURUQQAhIcChhVUFNFUlRfT1VUQ09NRV9VTkNIQU5HRUQQAxIZChVVUFNFUlRfT1VUQ09NRV9GQUlMRUQQBDL4CgoVUHJvZHVjdENhdGFsb2dTZXJ2aWNlEncKDUNyZWF0ZUNhdGFsb2cSIi5zaG9wcGFibGUudjEuQ3JlYXRlQ2F0YWxvZ1JlcXVlc3QaIy5zaG9wcGFibGUudjEuQ3JlYXRlQ2F0YWxvZ1Jlc3BvbnNlIh2C0+STAhciDC92MS9jYXRhbG9nczoHY2F0YWxvZxJuCgpHZXRDYXRhbG9nEh8uc2hvcHBhYmxlLnYxLkdldENhdGFsb2dSZXF1ZXN0GiAuc2hvcHBhYmxlLnYxLkdldENhdGFsb2dSZXNwb25zZSIdgtPkkwIXEhUvdjEve25hbWU9Y2F0YWxvZ3MvKn0SawoMTGlzdENhdGFsb2dzEiEuc2hvcHBhYmxlLnYxLkxpc3RDYXRhbG9nc1JlcXVlc3QaIi5zaG9wcGFibGUudjEuTGlzdENhdGFsb2dzUmVzcG9uc2UiFILT5JMCDhIML3YxL2NhdGFsb2dzEncKDURlbGV0ZUNhdGFsb2cSIi5zaG9wcGFibGUudjEuRGVsZXRlQ2F0YWxvZ1JlcXVlc3QaIy5zaG9wcGFibGUudjEuRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIh2C0+STAhcqFS92MS97bmFtZT1jYXRhbG9ncy8qfRJfCg5VcHNlcnRQcm9kdWN0cxIjLnNob3BwYWJsZS52MS5VcHNlcnRQcm9kdWN0c1JlcXVlc3QaJC5zaG9wcGFibGUudjEuVXBzZXJ0UHJvZHVjdHNSZXNwb25zZSgBMAESeQoKR2V0UHJvZHVjdBIfLnNob3BwYWJsZS52MS5HZXRQcm9kdWN0UmVxdWVzdBogLnNob3BwYWJsZS52MS5HZXRQcm9kdWN0UmVzcG9uc2UiKILT5JMCIhIgL3YxL3tuYW1lPWNhdGFsb2dzLyovcHJvZHVjdHMvKn0SqwEKDExpc3RQcm9kdWN0cxIhLnNob3BwYWJsZS52MS5MaXN0UHJvZHVjdHNSZXF1ZXN0GiIuc2hvcHBhYmxlLnYxLkxpc3RQcm9kdWN0c1Jlc3BvbnNlIlSC0+STAk4SIC92MS97cGFyZW50PWNhdGFsb2dzLyp9L3Byb2R1Y3RzWioiJS92MS97cGFyZW50PWNhdGFsb2dzLyp9L3Byb2R1Y3RzOmxpc3Q6ASoSggEKDURlbGV0ZVByb2R1Y3QSIi5zaG9wcGFibGUudjEuRGVsZXRlUHJvZHVjdFJlcXVlc3QaIy5zaG9wcGFibGUudjEuRGVsZXRlUHJvZHVjdFJlc3BvbnNlIiiC0+STAiIqIC92MS97bmFtZT1jYXRhbG9ncy8qL3Byb2R1Y3RzLyp9EmUKEENhbGlicmF0ZUNhdGFsb2cSJS5zaG9wcGFibGUudjEuQ2FsaWJyYXRlQ2F0YWxvZ1JlcXVlc3QaJi5zaG9wcGFibGUudjEuQ2FsaWJyYXRlQ2F0YWxvZ1Jlc3BvbnNlKAEwARJdCg5GaW5kRHVwbGljYXRlcxIjLnNob3BwYWJsZS52MS5GaW5kRHVwbGljYXRlc1JlcXVlc3QaJC5zaG9wcGFibGUudjEuRmluZER1cGxpY2F0ZXNSZXNwb25zZTABEloKDUJhY2t1cENhdGFsb2cSIi5zaG9wcGFibGUudjEuQmFja3VwQ2F0YWxvZ1JlcXVlc3QaIy5zaG9wcGFibGUudjEuQmFja3VwQ2F0YWxvZ1Jlc3BvbnNlMAESXwoOUmVzdG9yZUNhdGFsb2cSIy5zaG9wcGFibGUudjEuUmVzdG9yZUNhdGFsb2dSZXF1ZXN0GiQuc2hvcHBhYmxlLnYxLlJlc3RvcmVDYXRhbG9nUmVzcG9uc2UoATABQkIKEGRldi5zaG9wcGFibGUudjFQAVosc2hvcHBhYmxlLmRldi9jbGllbnQvc2hvcHBhYmxldjE7c2hvcHBhYmxldjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_timestamp, file_google_rpc_status, file_google_type_money, file_shoppable_v1_common]);
 
 /**
  * A set of products, indexed with one embedder.
@@ -659,6 +659,17 @@ export type UpsertProductsConfig = Message<"shoppable.v1.UpsertProductsConfig"> 
    * @generated from field: string request_id = 3;
    */
   requestId: string;
+
+  /**
+   * Whether these products are to be all that the catalogue has: they are indexed anew beside it, with the embedder that
+   * the server makes catalogues with now, and take its place at once when the stream has ended. Until then it is searched
+   * as it is. If a product cannot be taken, or the stream breaks off, or the catalogue is written to meanwhile, it stays
+   * as it is: FAILED_PRECONDITION, reason PRODUCTS_REFUSED, or CATALOG_CHANGED. Its calibration is kept only if the
+   * embedder is the same. Default no.
+   *
+   * @generated from field: bool replace_catalog = 4;
+   */
+  replaceCatalog: boolean;
 };
 
 /**
@@ -1398,6 +1409,349 @@ export const FindDuplicatesResponseSchema: GenMessage<FindDuplicatesResponse> = 
   messageDesc(file_shoppable_v1_product_catalog, 35);
 
 /**
+ * Asks for a backup.
+ *
+ * @generated from message shoppable.v1.BackupCatalogRequest
+ */
+export type BackupCatalogRequest = Message<"shoppable.v1.BackupCatalogRequest"> & {
+  /**
+   * The catalogue's name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message shoppable.v1.BackupCatalogRequest.
+ * Use `create(BackupCatalogRequestSchema)` to create a new message.
+ */
+export const BackupCatalogRequestSchema: GenMessage<BackupCatalogRequest> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 36);
+
+/**
+ * What a backup begins with.
+ *
+ * @generated from message shoppable.v1.SnapshotHeader
+ */
+export type SnapshotHeader = Message<"shoppable.v1.SnapshotHeader"> & {
+  /**
+   * 1. Higher if an older server could not read it.
+   *
+   * @generated from field: uint32 format = 1;
+   */
+  format: number;
+
+  /**
+   * The catalogue as it was, without its name and counts.
+   *
+   * @generated from field: shoppable.v1.Catalog catalog = 2;
+   */
+  catalog?: Catalog | undefined;
+
+  /**
+   * Whether embeddings are stored as signed square roots.
+   *
+   * @generated from field: bool rooted = 3;
+   */
+  rooted: boolean;
+
+  /**
+   * What it was calibrated to, as the server writes it; empty if it was not.
+   *
+   * @generated from field: string calibration = 4;
+   */
+  calibration: string;
+};
+
+/**
+ * Describes the message shoppable.v1.SnapshotHeader.
+ * Use `create(SnapshotHeaderSchema)` to create a new message.
+ */
+export const SnapshotHeaderSchema: GenMessage<SnapshotHeader> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 37);
+
+/**
+ * An image of a product, as it is indexed.
+ *
+ * @generated from message shoppable.v1.SnapshotImage
+ */
+export type SnapshotImage = Message<"shoppable.v1.SnapshotImage"> & {
+  /**
+   * A digest of its bytes.
+   *
+   * @generated from field: string digest = 1;
+   */
+  digest: string;
+
+  /**
+   * The stored embedding: little-endian float32, as many as the catalogue's embedding_size; length 1.
+   *
+   * @generated from field: bytes embedding = 2;
+   */
+  embedding: Uint8Array;
+
+  /**
+   * Its colours, likewise.
+   *
+   * @generated from field: bytes colors = 3;
+   */
+  colors: Uint8Array;
+};
+
+/**
+ * Describes the message shoppable.v1.SnapshotImage.
+ * Use `create(SnapshotImageSchema)` to create a new message.
+ */
+export const SnapshotImageSchema: GenMessage<SnapshotImage> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 38);
+
+/**
+ * A product, whole.
+ *
+ * @generated from message shoppable.v1.SnapshotProduct
+ */
+export type SnapshotProduct = Message<"shoppable.v1.SnapshotProduct"> & {
+  /**
+   * Its id.
+   *
+   * @generated from field: string product_id = 1;
+   */
+  productId: string;
+
+  /**
+   * The product, as stored, without its name. Its images have no pictures.
+   *
+   * @generated from field: shoppable.v1.Product product = 2;
+   */
+  product?: Product | undefined;
+
+  /**
+   * How its images are indexed, in their order.
+   *
+   * @generated from field: repeated shoppable.v1.SnapshotImage images = 3;
+   */
+  images: SnapshotImage[];
+};
+
+/**
+ * Describes the message shoppable.v1.SnapshotProduct.
+ * Use `create(SnapshotProductSchema)` to create a new message.
+ */
+export const SnapshotProductSchema: GenMessage<SnapshotProduct> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 39);
+
+/**
+ * What a backup ends with.
+ *
+ * @generated from message shoppable.v1.SnapshotEnd
+ */
+export type SnapshotEnd = Message<"shoppable.v1.SnapshotEnd"> & {
+  /**
+   * Products before it.
+   *
+   * @generated from field: uint64 product_count = 1;
+   */
+  productCount: bigint;
+
+  /**
+   * Their images.
+   *
+   * @generated from field: uint64 image_count = 2;
+   */
+  imageCount: bigint;
+
+  /**
+   * The catalogue's revision when the last product was read.
+   *
+   * @generated from field: int64 revision = 3;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message shoppable.v1.SnapshotEnd.
+ * Use `create(SnapshotEndSchema)` to create a new message.
+ */
+export const SnapshotEndSchema: GenMessage<SnapshotEnd> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 40);
+
+/**
+ * A part of a backup.
+ *
+ * @generated from message shoppable.v1.SnapshotRecord
+ */
+export type SnapshotRecord = Message<"shoppable.v1.SnapshotRecord"> & {
+  /**
+   * Exactly one is set.
+   *
+   * @generated from oneof shoppable.v1.SnapshotRecord.record
+   */
+  record: {
+    /**
+     * The first.
+     *
+     * @generated from field: shoppable.v1.SnapshotHeader header = 1;
+     */
+    value: SnapshotHeader;
+    case: "header";
+  } | {
+    /**
+     * Any number of these, in order of their ids, each once.
+     *
+     * @generated from field: shoppable.v1.SnapshotProduct product = 2;
+     */
+    value: SnapshotProduct;
+    case: "product";
+  } | {
+    /**
+     * The last.
+     *
+     * @generated from field: shoppable.v1.SnapshotEnd end = 3;
+     */
+    value: SnapshotEnd;
+    case: "end";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message shoppable.v1.SnapshotRecord.
+ * Use `create(SnapshotRecordSchema)` to create a new message.
+ */
+export const SnapshotRecordSchema: GenMessage<SnapshotRecord> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 41);
+
+/**
+ * The next part.
+ *
+ * @generated from message shoppable.v1.BackupCatalogResponse
+ */
+export type BackupCatalogResponse = Message<"shoppable.v1.BackupCatalogResponse"> & {
+  /**
+   * The part.
+   *
+   * @generated from field: shoppable.v1.SnapshotRecord record = 1;
+   */
+  record?: SnapshotRecord | undefined;
+};
+
+/**
+ * Describes the message shoppable.v1.BackupCatalogResponse.
+ * Use `create(BackupCatalogResponseSchema)` to create a new message.
+ */
+export const BackupCatalogResponseSchema: GenMessage<BackupCatalogResponse> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 42);
+
+/**
+ * What is to be made of a backup.
+ *
+ * @generated from message shoppable.v1.RestoreCatalogConfig
+ */
+export type RestoreCatalogConfig = Message<"shoppable.v1.RestoreCatalogConfig"> & {
+  /**
+   * The catalogue's name; it need not be that of the one that was backed up.
+   *
+   * @generated from field: string catalog = 1;
+   */
+  catalog: string;
+
+  /**
+   * Whether it takes the place of the catalogue of this name, whole and at once, if there is one.
+   *
+   * @generated from field: bool replace = 2;
+   */
+  replace: boolean;
+
+  /**
+   * Ties attempts together in logs; at most 128 characters.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message shoppable.v1.RestoreCatalogConfig.
+ * Use `create(RestoreCatalogConfigSchema)` to create a new message.
+ */
+export const RestoreCatalogConfigSchema: GenMessage<RestoreCatalogConfig> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 43);
+
+/**
+ * The config, then the backup.
+ *
+ * @generated from message shoppable.v1.RestoreCatalogRequest
+ */
+export type RestoreCatalogRequest = Message<"shoppable.v1.RestoreCatalogRequest"> & {
+  /**
+   * Exactly one must be set.
+   *
+   * @generated from oneof shoppable.v1.RestoreCatalogRequest.request
+   */
+  request: {
+    /**
+     * The first message of the stream, and only the first.
+     *
+     * @generated from field: shoppable.v1.RestoreCatalogConfig config = 1;
+     */
+    value: RestoreCatalogConfig;
+    case: "config";
+  } | {
+    /**
+     * The next part of the backup.
+     *
+     * @generated from field: shoppable.v1.SnapshotRecord record = 2;
+     */
+    value: SnapshotRecord;
+    case: "record";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message shoppable.v1.RestoreCatalogRequest.
+ * Use `create(RestoreCatalogRequestSchema)` to create a new message.
+ */
+export const RestoreCatalogRequestSchema: GenMessage<RestoreCatalogRequest> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 44);
+
+/**
+ * How far it is, then the catalogue.
+ *
+ * @generated from message shoppable.v1.RestoreCatalogResponse
+ */
+export type RestoreCatalogResponse = Message<"shoppable.v1.RestoreCatalogResponse"> & {
+  /**
+   * Exactly one is set.
+   *
+   * @generated from oneof shoppable.v1.RestoreCatalogResponse.response
+   */
+  response: {
+    /**
+     * Products read so far.
+     *
+     * @generated from field: uint64 product_count = 1;
+     */
+    value: bigint;
+    case: "productCount";
+  } | {
+    /**
+     * The last message: the catalogue that was made.
+     *
+     * @generated from field: shoppable.v1.Catalog catalog = 2;
+     */
+    value: Catalog;
+    case: "catalog";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message shoppable.v1.RestoreCatalogResponse.
+ * Use `create(RestoreCatalogResponseSchema)` to create a new message.
+ */
+export const RestoreCatalogResponseSchema: GenMessage<RestoreCatalogResponse> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 45);
+
+/**
  * Whether one can buy a product.
  *
  * @generated from enum shoppable.v1.Availability
@@ -1625,6 +1979,36 @@ export const ProductCatalogService: GenService<{
     methodKind: "server_streaming";
     input: typeof FindDuplicatesRequestSchema;
     output: typeof FindDuplicatesResponseSchema;
+  },
+  /**
+   * Reads a catalogue whole: products, vectors and calibration, to be kept as a file and restored without embedding
+   * anything again. First its header, then its products in order of their ids, then an end. Writes go on meanwhile: each
+   * product comes as it was at one moment, and the end tells the revision that was reached by then. The reader's pace is
+   * the server's.
+   *
+   * @generated from rpc shoppable.v1.ProductCatalogService.BackupCatalog
+   */
+  backupCatalog: {
+    methodKind: "server_streaming";
+    input: typeof BackupCatalogRequestSchema;
+    output: typeof BackupCatalogResponseSchema;
+  },
+  /**
+   * Makes a catalogue of a backup. The first request is the config, then the backup's records follow, all of them and as
+   * they came. The catalogue appears once its end has been read; a stream that breaks off leaves nothing and changes
+   * nothing. How many products are read is told now and then, and the catalogue at the end. Products keep their times and revisions; the catalogue's revision is higher than it has ever been.
+   *
+   * Errors: INVALID_ARGUMENT (records out of order, missing, or wrong: the violation names the product),
+   * ALREADY_EXISTS (and `replace` is not set), FAILED_PRECONDITION (made with an embedder that this server does not run,
+   * reason EMBEDDER_MISMATCH; of a newer format, reason SNAPSHOT_TOO_NEW; the catalogue to be replaced has changed
+   * meanwhile, reason CATALOG_CHANGED).
+   *
+   * @generated from rpc shoppable.v1.ProductCatalogService.RestoreCatalog
+   */
+  restoreCatalog: {
+    methodKind: "bidi_streaming";
+    input: typeof RestoreCatalogRequestSchema;
+    output: typeof RestoreCatalogResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_shoppable_v1_product_catalog, 0);

@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file shoppable/v1/product_matcher.proto.
  */
 export const file_shoppable_v1_product_matcher: GenFile = /*@__PURE__*/
-  fileDesc("CiJzaG9wcGFibGUvdjEvcHJvZHVjdF9tYXRjaGVyLnByb3RvEgxzaG9wcGFibGUudjEiVgoJRW1iZWRkaW5nEikKBW1vZGVsGAEgASgLMhouc2hvcHBhYmxlLnYxLk1vZGVsVmVyc2lvbhIOCgZ2YWx1ZXMYAiADKAISDgoGY29sb3JzGAMgAygCImcKCU1hdGNoVmlldxIkCgVpbWFnZRgBIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZUgAEiwKCWVtYmVkZGluZxgCIAEoCzIXLnNob3BwYWJsZS52MS5FbWJlZGRpbmdIAEIGCgR2aWV3IksKCk1hdGNoUXVlcnkSJgoFdmlld3MYASADKAsyFy5zaG9wcGFibGUudjEuTWF0Y2hWaWV3EhUKDWNhdGVnb3J5X2hpbnQYAiABKAkiSQoOTWF0Y2hEaXZlcnNpdHkSCwoDa2V5GAEgASgJEhkKDG1heF9wcm9kdWN0cxgCIAEoDUgAiAEBQg8KDV9tYXhfcHJvZHVjdHMi2AMKFE1hdGNoUHJvZHVjdHNSZXF1ZXN0Eg8KB2NhdGFsb2cYASABKAkSKQoHcXVlcmllcxgCIAMoCzIYLnNob3BwYWJsZS52MS5NYXRjaFF1ZXJ5EisKBmZpbHRlchgDIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyEhkKDG1heF9wcm9kdWN0cxgEIAEoDUgAiAEBEhsKDm1pbl9jb25maWRlbmNlGAUgASgCSAGIAQESHQoQbWF0Y2hfY29uZmlkZW5jZRgGIAEoAkgCiAEBEh8KEnNpbWlsYXJfY29uZmlkZW5jZRgHIAEoAkgDiAEBEhkKDG1pbl9yZXZpc2lvbhgIIAEoA0gEiAEBEhoKEmluY2x1ZGVfZW1iZWRkaW5ncxgJIAEoCBIWCg5vZmZlcnNfb3B0X291dBgeIAEoCBIvCglkaXZlcnNpdHkYCiABKAsyHC5zaG9wcGFibGUudjEuTWF0Y2hEaXZlcnNpdHlCDwoNX21heF9wcm9kdWN0c0IRCg9fbWluX2NvbmZpZGVuY2VCEwoRX21hdGNoX2NvbmZpZGVuY2VCFQoTX3NpbWlsYXJfY29uZmlkZW5jZUIPCg1fbWluX3JldmlzaW9uIqgBCg1NYXRjaEV2aWRlbmNlEhIKCnZpZXdfaW5kZXgYASABKA0SEAoIaW1hZ2VfaWQYAiABKAkSEQoJaW1hZ2VfdXJpGAMgASgJEhcKD3ZpZXdfc2ltaWxhcml0eRgEIAEoAhITCgZtYXJnaW4YBSABKAJIAIgBARINCgV2aWV3cxgGIAEoDRIWCg5hZ3JlZWluZ192aWV3cxgHIAEoDUIJCgdfbWFyZ2luIrwBCgxQcm9kdWN0TWF0Y2gSJgoHcHJvZHVjdBgBIAEoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0EhIKCnNpbWlsYXJpdHkYAiABKAISEgoKY29uZmlkZW5jZRgDIAEoAhItCghkZWNpc2lvbhgEIAEoDjIbLnNob3BwYWJsZS52MS5NYXRjaERlY2lzaW9uEi0KCGV2aWRlbmNlGAUgASgLMhsuc2hvcHBhYmxlLnYxLk1hdGNoRXZpZGVuY2Ui6wEKC01hdGNoUmVzdWx0EiwKCHByb2R1Y3RzGAEgAygLMhouc2hvcHBhYmxlLnYxLlByb2R1Y3RNYXRjaBItCghkZWNpc2lvbhgCIAEoDjIbLnNob3BwYWJsZS52MS5NYXRjaERlY2lzaW9uEisKCmVtYmVkZGluZ3MYAyADKAsyFy5zaG9wcGFibGUudjEuRW1iZWRkaW5nEiIKBnN0YXR1cxgEIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEi4KCHdpdGhoZWxkGB4gASgOMhwuc2hvcHBhYmxlLnYxLldpdGhoZWxkUmVhc29uIosBChVNYXRjaFByb2R1Y3RzUmVzcG9uc2USKgoHcmVzdWx0cxgBIAMoCzIZLnNob3BwYWJsZS52MS5NYXRjaFJlc3VsdBIYChBjYXRhbG9nX3JldmlzaW9uGAIgASgDEiwKCGVtYmVkZGVyGAMgASgLMhouc2hvcHBhYmxlLnYxLk1vZGVsVmVyc2lvbiqCAQoNTWF0Y2hEZWNpc2lvbhIeChpNQVRDSF9ERUNJU0lPTl9VTlNQRUNJRklFRBAAEhgKFE1BVENIX0RFQ0lTSU9OX01BVENIEAESGgoWTUFUQ0hfREVDSVNJT05fU0lNSUxBUhACEhsKF01BVENIX0RFQ0lTSU9OX05PX01BVENIEAMypQEKFVByb2R1Y3RNYXRjaGVyU2VydmljZRKLAQoNTWF0Y2hQcm9kdWN0cxIiLnNob3BwYWJsZS52MS5NYXRjaFByb2R1Y3RzUmVxdWVzdBojLnNob3BwYWJsZS52MS5NYXRjaFByb2R1Y3RzUmVzcG9uc2UiMYLT5JMCKyImL3YxL3tjYXRhbG9nPWNhdGFsb2dzLyp9Om1hdGNoUHJvZHVjdHM6ASpCQgoQZGV2LnNob3BwYWJsZS52MVABWixzaG9wcGFibGUuZGV2L2NsaWVudC9zaG9wcGFibGV2MTtzaG9wcGFibGV2MWIGcHJvdG8z", [file_google_api_annotations, file_google_rpc_status, file_shoppable_v1_common, file_shoppable_v1_product_catalog]);
+  fileDesc("CiJzaG9wcGFibGUvdjEvcHJvZHVjdF9tYXRjaGVyLnByb3RvEgxzaG9wcGFibGUudjEiVgoJRW1iZWRkaW5nEikKBW1vZGVsGAEgASgLMhouc2hvcHBhYmxlLnYxLk1vZGVsVmVyc2lvbhIOCgZ2YWx1ZXMYAiADKAISDgoGY29sb3JzGAMgAygCImcKCU1hdGNoVmlldxIkCgVpbWFnZRgBIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZUgAEiwKCWVtYmVkZGluZxgCIAEoCzIXLnNob3BwYWJsZS52MS5FbWJlZGRpbmdIAEIGCgR2aWV3IksKCk1hdGNoUXVlcnkSJgoFdmlld3MYASADKAsyFy5zaG9wcGFibGUudjEuTWF0Y2hWaWV3EhUKDWNhdGVnb3J5X2hpbnQYAiABKAkiSQoOTWF0Y2hEaXZlcnNpdHkSCwoDa2V5GAEgASgJEhkKDG1heF9wcm9kdWN0cxgCIAEoDUgAiAEBQg8KDV9tYXhfcHJvZHVjdHMiXwoNTWF0Y2hDb2xsYXBzZRILCgNrZXkYASABKAkSEQoJcHJlZmVycmVkGAIgAygJEhsKDm1pbl9zaW1pbGFyaXR5GAMgASgCSACIAQFCEQoPX21pbl9zaW1pbGFyaXR5IocEChRNYXRjaFByb2R1Y3RzUmVxdWVzdBIPCgdjYXRhbG9nGAEgASgJEikKB3F1ZXJpZXMYAiADKAsyGC5zaG9wcGFibGUudjEuTWF0Y2hRdWVyeRIrCgZmaWx0ZXIYAyABKAsyGy5zaG9wcGFibGUudjEuUHJvZHVjdEZpbHRlchIZCgxtYXhfcHJvZHVjdHMYBCABKA1IAIgBARIbCg5taW5fY29uZmlkZW5jZRgFIAEoAkgBiAEBEh0KEG1hdGNoX2NvbmZpZGVuY2UYBiABKAJIAogBARIfChJzaW1pbGFyX2NvbmZpZGVuY2UYByABKAJIA4gBARIZCgxtaW5fcmV2aXNpb24YCCABKANIBIgBARIaChJpbmNsdWRlX2VtYmVkZGluZ3MYCSABKAgSFgoOb2ZmZXJzX29wdF9vdXQYHiABKAgSLwoJZGl2ZXJzaXR5GAogASgLMhwuc2hvcHBhYmxlLnYxLk1hdGNoRGl2ZXJzaXR5Ei0KCGNvbGxhcHNlGAsgASgLMhsuc2hvcHBhYmxlLnYxLk1hdGNoQ29sbGFwc2VCDwoNX21heF9wcm9kdWN0c0IRCg9fbWluX2NvbmZpZGVuY2VCEwoRX21hdGNoX2NvbmZpZGVuY2VCFQoTX3NpbWlsYXJfY29uZmlkZW5jZUIPCg1fbWluX3JldmlzaW9uIqgBCg1NYXRjaEV2aWRlbmNlEhIKCnZpZXdfaW5kZXgYASABKA0SEAoIaW1hZ2VfaWQYAiABKAkSEQoJaW1hZ2VfdXJpGAMgASgJEhcKD3ZpZXdfc2ltaWxhcml0eRgEIAEoAhITCgZtYXJnaW4YBSABKAJIAIgBARINCgV2aWV3cxgGIAEoDRIWCg5hZ3JlZWluZ192aWV3cxgHIAEoDUIJCgdfbWFyZ2luIk4KEENvbGxhcHNlZFByb2R1Y3QSJgoHcHJvZHVjdBgBIAEoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0EhIKCnNpbWlsYXJpdHkYAiABKAIi7wEKDFByb2R1Y3RNYXRjaBImCgdwcm9kdWN0GAEgASgLMhUuc2hvcHBhYmxlLnYxLlByb2R1Y3QSEgoKc2ltaWxhcml0eRgCIAEoAhISCgpjb25maWRlbmNlGAMgASgCEi0KCGRlY2lzaW9uGAQgASgOMhsuc2hvcHBhYmxlLnYxLk1hdGNoRGVjaXNpb24SLQoIZXZpZGVuY2UYBSABKAsyGy5zaG9wcGFibGUudjEuTWF0Y2hFdmlkZW5jZRIxCgljb2xsYXBzZWQYBiADKAsyHi5zaG9wcGFibGUudjEuQ29sbGFwc2VkUHJvZHVjdCLrAQoLTWF0Y2hSZXN1bHQSLAoIcHJvZHVjdHMYASADKAsyGi5zaG9wcGFibGUudjEuUHJvZHVjdE1hdGNoEi0KCGRlY2lzaW9uGAIgASgOMhsuc2hvcHBhYmxlLnYxLk1hdGNoRGVjaXNpb24SKwoKZW1iZWRkaW5ncxgDIAMoCzIXLnNob3BwYWJsZS52MS5FbWJlZGRpbmcSIgoGc3RhdHVzGAQgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMSLgoId2l0aGhlbGQYHiABKA4yHC5zaG9wcGFibGUudjEuV2l0aGhlbGRSZWFzb24iiwEKFU1hdGNoUHJvZHVjdHNSZXNwb25zZRIqCgdyZXN1bHRzGAEgAygLMhkuc2hvcHBhYmxlLnYxLk1hdGNoUmVzdWx0EhgKEGNhdGFsb2dfcmV2aXNpb24YAiABKAMSLAoIZW1iZWRkZXIYAyABKAsyGi5zaG9wcGFibGUudjEuTW9kZWxWZXJzaW9uIq0CChVTZWFyY2hQcm9kdWN0c1JlcXVlc3QSDwoHY2F0YWxvZxgBIAEoCRIMCgR0ZXh0GAIgASgJEiQKBWltYWdlGAMgASgLMhMuc2hvcHBhYmxlLnYxLkltYWdlSAASEQoHcHJvZHVjdBgEIAEoCUgAEisKBmZpbHRlchgFIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyEhkKDG1heF9wcm9kdWN0cxgGIAEoDUgBiAEBEi8KCWRpdmVyc2l0eRgHIAEoCzIcLnNob3BwYWJsZS52MS5NYXRjaERpdmVyc2l0eRIZCgxtaW5fcmV2aXNpb24YCCABKANIAogBAUIGCgRsaWtlQg8KDV9tYXhfcHJvZHVjdHNCDwoNX21pbl9yZXZpc2lvbiKSAQoJU2VhcmNoSGl0EiYKB3Byb2R1Y3QYASABKAsyFS5zaG9wcGFibGUudjEuUHJvZHVjdBINCgVzY29yZRgCIAEoAhIXCgp0ZXh0X3Njb3JlGAMgASgCSACIAQESFwoKc2ltaWxhcml0eRgEIAEoAkgBiAEBQg0KC190ZXh0X3Njb3JlQg0KC19zaW1pbGFyaXR5Il0KFlNlYXJjaFByb2R1Y3RzUmVzcG9uc2USKQoIcHJvZHVjdHMYASADKAsyFy5zaG9wcGFibGUudjEuU2VhcmNoSGl0EhgKEGNhdGFsb2dfcmV2aXNpb24YAiABKAMqggEKDU1hdGNoRGVjaXNpb24SHgoaTUFUQ0hfREVDSVNJT05fVU5TUEVDSUZJRUQQABIYChRNQVRDSF9ERUNJU0lPTl9NQVRDSBABEhoKFk1BVENIX0RFQ0lTSU9OX1NJTUlMQVIQAhIbChdNQVRDSF9ERUNJU0lPTl9OT19NQVRDSBADMrcCChVQcm9kdWN0TWF0Y2hlclNlcnZpY2USiwEKDU1hdGNoUHJvZHVjdHMSIi5zaG9wcGFibGUudjEuTWF0Y2hQcm9kdWN0c1JlcXVlc3QaIy5zaG9wcGFibGUudjEuTWF0Y2hQcm9kdWN0c1Jlc3BvbnNlIjGC0+STAisiJi92MS97Y2F0YWxvZz1jYXRhbG9ncy8qfTptYXRjaFByb2R1Y3RzOgEqEo8BCg5TZWFyY2hQcm9kdWN0cxIjLnNob3BwYWJsZS52MS5TZWFyY2hQcm9kdWN0c1JlcXVlc3QaJC5zaG9wcGFibGUudjEuU2VhcmNoUHJvZHVjdHNSZXNwb25zZSIygtPkkwIsIicvdjEve2NhdGFsb2c9Y2F0YWxvZ3MvKn06c2VhcmNoUHJvZHVjdHM6ASpCQgoQZGV2LnNob3BwYWJsZS52MVABWixzaG9wcGFibGUuZGV2L2NsaWVudC9zaG9wcGFibGV2MTtzaG9wcGFibGV2MWIGcHJvdG8z", [file_google_api_annotations, file_google_rpc_status, file_shoppable_v1_common, file_shoppable_v1_product_catalog]);
 
 /**
  * What a picture looks like to a model: comparable only with embeddings of the same model and version.
@@ -155,6 +155,43 @@ export const MatchDiversitySchema: GenMessage<MatchDiversity> = /*@__PURE__*/
   messageDesc(file_shoppable_v1_product_matcher, 3);
 
 /**
+ * Products with nearly the same picture count as one, such as offers of several sellers with the maker's photo, or a
+ * counterfeit with a copied one. Of each such group one stays, with its own evidence; margins and confidences are then
+ * those of a list without the others.
+ *
+ * @generated from message shoppable.v1.MatchCollapse
+ */
+export type MatchCollapse = Message<"shoppable.v1.MatchCollapse"> & {
+  /**
+   * What tells which one stays: "brand", or the key of an attribute that the catalogue's products carry, such as `seller`.
+   *
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * Its values, the most preferred first; at most 100. Of products whose value is none of these, the most alike stays.
+   *
+   * @generated from field: repeated string preferred = 2;
+   */
+  preferred: string[];
+
+  /**
+   * Lowest likeness of two pictures, 0.5..1, as in FindDuplicates; default 0.92. Their colours must be the same as well.
+   *
+   * @generated from field: optional float min_similarity = 3;
+   */
+  minSimilarity?: number | undefined;
+};
+
+/**
+ * Describes the message shoppable.v1.MatchCollapse.
+ * Use `create(MatchCollapseSchema)` to create a new message.
+ */
+export const MatchCollapseSchema: GenMessage<MatchCollapse> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_matcher, 4);
+
+/**
  * Things, and which products are wanted.
  *
  * @generated from message shoppable.v1.MatchProductsRequest
@@ -239,6 +276,13 @@ export type MatchProductsRequest = Message<"shoppable.v1.MatchProductsRequest"> 
    * @generated from field: shoppable.v1.MatchDiversity diversity = 10;
    */
   diversity?: MatchDiversity | undefined;
+
+  /**
+   * So that copies of a picture count as one product; default each counts.
+   *
+   * @generated from field: shoppable.v1.MatchCollapse collapse = 11;
+   */
+  collapse?: MatchCollapse | undefined;
 };
 
 /**
@@ -246,7 +290,7 @@ export type MatchProductsRequest = Message<"shoppable.v1.MatchProductsRequest"> 
  * Use `create(MatchProductsRequestSchema)` to create a new message.
  */
 export const MatchProductsRequestSchema: GenMessage<MatchProductsRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_matcher, 4);
+  messageDesc(file_shoppable_v1_product_matcher, 5);
 
 /**
  * Why a product was found.
@@ -310,7 +354,35 @@ export type MatchEvidence = Message<"shoppable.v1.MatchEvidence"> & {
  * Use `create(MatchEvidenceSchema)` to create a new message.
  */
 export const MatchEvidenceSchema: GenMessage<MatchEvidence> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_matcher, 5);
+  messageDesc(file_shoppable_v1_product_matcher, 6);
+
+/**
+ * A product that was left out for one with nearly the same picture.
+ *
+ * @generated from message shoppable.v1.CollapsedProduct
+ */
+export type CollapsedProduct = Message<"shoppable.v1.CollapsedProduct"> & {
+  /**
+   * The product, as stored.
+   *
+   * @generated from field: shoppable.v1.Product product = 1;
+   */
+  product?: Product | undefined;
+
+  /**
+   * Its likeness to the thing over all views, -1..1.
+   *
+   * @generated from field: float similarity = 2;
+   */
+  similarity: number;
+};
+
+/**
+ * Describes the message shoppable.v1.CollapsedProduct.
+ * Use `create(CollapsedProductSchema)` to create a new message.
+ */
+export const CollapsedProductSchema: GenMessage<CollapsedProduct> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_matcher, 7);
 
 /**
  * A product that a thing may be.
@@ -353,6 +425,13 @@ export type ProductMatch = Message<"shoppable.v1.ProductMatch"> & {
    * @generated from field: shoppable.v1.MatchEvidence evidence = 5;
    */
   evidence?: MatchEvidence | undefined;
+
+  /**
+   * What it stands for, if copies were to count as one: the most alike first.
+   *
+   * @generated from field: repeated shoppable.v1.CollapsedProduct collapsed = 6;
+   */
+  collapsed: CollapsedProduct[];
 };
 
 /**
@@ -360,7 +439,7 @@ export type ProductMatch = Message<"shoppable.v1.ProductMatch"> & {
  * Use `create(ProductMatchSchema)` to create a new message.
  */
 export const ProductMatchSchema: GenMessage<ProductMatch> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_matcher, 6);
+  messageDesc(file_shoppable_v1_product_matcher, 8);
 
 /**
  * What one thing may be.
@@ -409,7 +488,7 @@ export type MatchResult = Message<"shoppable.v1.MatchResult"> & {
  * Use `create(MatchResultSchema)` to create a new message.
  */
 export const MatchResultSchema: GenMessage<MatchResult> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_matcher, 7);
+  messageDesc(file_shoppable_v1_product_matcher, 9);
 
 /**
  * One result for each thing, in the order of the request.
@@ -444,7 +523,156 @@ export type MatchProductsResponse = Message<"shoppable.v1.MatchProductsResponse"
  * Use `create(MatchProductsResponseSchema)` to create a new message.
  */
 export const MatchProductsResponseSchema: GenMessage<MatchProductsResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_matcher, 8);
+  messageDesc(file_shoppable_v1_product_matcher, 10);
+
+/**
+ * What to look for: a text, or one of `like`, or both.
+ *
+ * @generated from message shoppable.v1.SearchProductsRequest
+ */
+export type SearchProductsRequest = Message<"shoppable.v1.SearchProductsRequest"> & {
+  /**
+   * The catalogue's name, `catalogs/{catalog}`.
+   *
+   * @generated from field: string catalog = 1;
+   */
+  catalog: string;
+
+  /**
+   * Words, at most 500 characters.
+   *
+   * @generated from field: string text = 2;
+   */
+  text: string;
+
+  /**
+   * What the products should look like; default nothing.
+   *
+   * @generated from oneof shoppable.v1.SearchProductsRequest.like
+   */
+  like: {
+    /**
+     * A crop around a thing.
+     *
+     * @generated from field: shoppable.v1.Image image = 3;
+     */
+    value: Image;
+    case: "image";
+  } | {
+    /**
+     * A product's name, of the same catalogue. It is not found itself.
+     *
+     * @generated from field: string product = 4;
+     */
+    value: string;
+    case: "product";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Which products may be found; default all.
+   *
+   * @generated from field: shoppable.v1.ProductFilter filter = 5;
+   */
+  filter?: ProductFilter | undefined;
+
+  /**
+   * Most products, the best first, 1..100; default 10.
+   *
+   * @generated from field: optional uint32 max_products = 6;
+   */
+  maxProducts?: number | undefined;
+
+  /**
+   * So that one seller does not fill the list; default no limit.
+   *
+   * @generated from field: shoppable.v1.MatchDiversity diversity = 7;
+   */
+  diversity?: MatchDiversity | undefined;
+
+  /**
+   * The catalogue must have reached this revision; default any.
+   *
+   * @generated from field: optional int64 min_revision = 8;
+   */
+  minRevision?: bigint | undefined;
+};
+
+/**
+ * Describes the message shoppable.v1.SearchProductsRequest.
+ * Use `create(SearchProductsRequestSchema)` to create a new message.
+ */
+export const SearchProductsRequestSchema: GenMessage<SearchProductsRequest> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_matcher, 11);
+
+/**
+ * A product, and why it was found.
+ *
+ * @generated from message shoppable.v1.SearchHit
+ */
+export type SearchHit = Message<"shoppable.v1.SearchHit"> & {
+  /**
+   * The product, as stored.
+   *
+   * @generated from field: shoppable.v1.Product product = 1;
+   */
+  product?: Product | undefined;
+
+  /**
+   * Orders the products of one answer, and means nothing beside another's.
+   *
+   * @generated from field: float score = 2;
+   */
+  score: number;
+
+  /**
+   * How well its words fit, above 0 (BM25); absent if they did not find it.
+   *
+   * @generated from field: optional float text_score = 3;
+   */
+  textScore?: number | undefined;
+
+  /**
+   * How like it looks, -1..1, as in a match; absent if that did not find it.
+   *
+   * @generated from field: optional float similarity = 4;
+   */
+  similarity?: number | undefined;
+};
+
+/**
+ * Describes the message shoppable.v1.SearchHit.
+ * Use `create(SearchHitSchema)` to create a new message.
+ */
+export const SearchHitSchema: GenMessage<SearchHit> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_matcher, 12);
+
+/**
+ * The products, and what they were found in.
+ *
+ * @generated from message shoppable.v1.SearchProductsResponse
+ */
+export type SearchProductsResponse = Message<"shoppable.v1.SearchProductsResponse"> & {
+  /**
+   * The products, the best first.
+   *
+   * @generated from field: repeated shoppable.v1.SearchHit products = 1;
+   */
+  products: SearchHit[];
+
+  /**
+   * The catalogue's revision that was searched.
+   *
+   * @generated from field: int64 catalog_revision = 2;
+   */
+  catalogRevision: bigint;
+};
+
+/**
+ * Describes the message shoppable.v1.SearchProductsResponse.
+ * Use `create(SearchProductsResponseSchema)` to create a new message.
+ */
+export const SearchProductsResponseSchema: GenMessage<SearchProductsResponse> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_matcher, 13);
 
 /**
  * What can be said of a thing or a product.
@@ -510,6 +738,28 @@ export const ProductMatcherService: GenService<{
     methodKind: "unary";
     input: typeof MatchProductsRequestSchema;
     output: typeof MatchProductsResponseSchema;
+  },
+  /**
+   * Looks for products by words, by a picture, by another product ("more like this"), or by words and one of the other
+   * two together. Ranks, as a shop's search box does; how surely a thing is a product, MatchProducts says.
+   *
+   * Words are ranked by BM25 over title, brand and description: any word counts, rare ones more; capitals and accents
+   * are alike. Pictures are ranked by their likeness. Both together are merged by their ranks: a product scores
+   * 1 / (60 + rank) in each of the two lists that holds it (reciprocal rank fusion).
+   *
+   * Errors:
+   * - INVALID_ARGUMENT: nothing to look for, a text without words, an unreadable picture, a filter by an attribute that
+   *   no product carries, numbers out of range (one violation for each).
+   * - NOT_FOUND: no such catalogue, or no such product to be like (ResourceInfo).
+   * - FAILED_PRECONDITION: as for MatchProducts; or the catalogue was made before words were kept (CATALOG_TOO_OLD).
+   * - UNAVAILABLE: the embedder or the index cannot be reached (RetryInfo).
+   *
+   * @generated from rpc shoppable.v1.ProductMatcherService.SearchProducts
+   */
+  searchProducts: {
+    methodKind: "unary";
+    input: typeof SearchProductsRequestSchema;
+    output: typeof SearchProductsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_shoppable_v1_product_matcher, 0);

@@ -4,10 +4,10 @@ import dev.shoppable.client.Channels;
 import dev.shoppable.client.ShoppableClient;
 import dev.shoppable.client.Source;
 import dev.shoppable.v1.AnnotateOptions;
-import dev.shoppable.v1.ShoppableObject;
+import dev.shoppable.v1.ProductMatch;
 import java.nio.file.Path;
 
-/** Prints the things in a film and the product that each may be: HOST:PORT film.mp4 catalogs/sample. */
+/** Prints the things in a film and the products that each may be: HOST:PORT film.mp4 catalogs/sample. */
 public final class Annotate {
   private Annotate() {}
 
@@ -19,10 +19,9 @@ public final class Annotate {
     try (var answers = client.annotate(Source.file(Path.of(arguments[1])), options)) {
       answers.forEachRemaining(
           answer -> {
-            if (answer.hasObject()) {
-              ShoppableObject object = answer.getObject();
-              String product = object.getProducts(0).getProduct().getTitle();
-              System.out.println(object.getLabel() + " " + object.getDecision() + " " + product);
+            String label = answer.getObject().getLabel();
+            for (ProductMatch match : answer.getObject().getProductsList()) {
+              System.out.println(label + " " + match.getDecision() + " " + match.getProduct().getTitle());
             }
           });
     }
