@@ -134,7 +134,7 @@ def calibrate(
         shoppable catalog calibrate shop --reset
     """
     from shoppable.cli import running
-    from shoppable.cli.failures import CommandError, UsageError
+    from shoppable.cli.failures import CommandError
     from shoppable.client import CatalogClient
     from shoppable.v1 import product_catalog_pb2 as pb
 
@@ -142,15 +142,15 @@ def calibrate(
     if product_id:
         raise typer.BadParameter(f"{name!r} is a product; name a catalogue")
     if (labels is None) == (not reset):
-        raise UsageError("give --labels FILE, or --reset")
+        raise typer.BadParameter("give --labels FILE, or --reset")
     if reset and not_for_sale is not None:
-        raise UsageError("--not-for-sale goes with --labels")
-    try:
-        things = read_labels(labels) if labels else []
-    except LabelsError as error:
-        raise CommandError(f"{labels} cannot be used", details=error.texts[:_SHOWN]) from error
+        raise typer.BadParameter("--not-for-sale goes with --labels")
 
     async def work() -> None:
+        try:
+            things = read_labels(labels) if labels else []
+        except LabelsError as error:
+            raise CommandError(f"{labels} cannot be used", details=error.texts[:_SHOWN]) from error
         begun_s = time.monotonic()
         options = local_options(data, inference, models)
         async with open_matcher(options, matcher) as (reporter, _, channel):

@@ -24,13 +24,6 @@ class CommandError(Exception):
         self.exit_code = exit_code
 
 
-class UsageError(CommandError):
-    """The command was given something that cannot be right."""
-
-    def __init__(self, message: str, *, details: Sequence[str] = ()) -> None:
-        super().__init__(message, details=details, exit_code=2)
-
-
 def explain(error: Exception) -> CommandError | None:
     """Return what to show for an error; None for one that nobody foresaw, which deserves its traceback."""
     if isinstance(error, CommandError):

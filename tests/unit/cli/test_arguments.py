@@ -94,6 +94,24 @@ def test_service_that_cannot_be_reached_is_one_readable_error(runner: CliRunner,
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [([], "give --labels FILE"), (["--reset", "--not-for-sale", "0.2"], "goes with --labels")],
+)
+def test_calibrate_refuses_what_cannot_be(runner: CliRunner, arguments: list[str], text: str) -> None:
+    result = runner.invoke(app, ["catalog", "calibrate", "shop", *arguments])
+    assert result.exit_code == 2
+    assert text in result.stderr
+
+
+def test_labels_that_cannot_be_used_are_told_line_by_line(runner: CliRunner, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text('{"product_id": "mug"}\n')
+    result = runner.invoke(app, ["catalog", "calibrate", "shop", "--labels", str(labels)])
+    assert result.exit_code == 1
+    assert "line 1: must have images" in result.stderr
+
+
 def test_missing_samples_are_told(runner: CliRunner, tmp_path: Path) -> None:
     result = runner.invoke(app, ["demo", "--samples", str(tmp_path), "--out", str(tmp_path / "out")])
     assert result.exit_code == 1
