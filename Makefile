@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # uv is faster where it is there; pip does the same from the same lock files.
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults fuzz load overload soak eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
+.PHONY: help demo test test-unit lint types protos gen fmt check bench bench-decoder eval-matching faults fuzz load overload soak live profile eval-detection eval-tracking test-clients deploy-tools check-deploy check-images descriptors bench-detector sweep-triton bench-gpu bench-import lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -48,8 +48,8 @@ check: lint types protos test ## all that CI runs
 bench: $(VENV)/.local ## the suite against a one-process program on the same models, as a ratio
 	$(BIN)/python tests/load/bench_suite.py
 
-bench-decoder: $(VENV)/.local ## the frame decoder against PyAV alone, as ratios; its memory on a film of an hour
-	$(BIN)/python tests/load/bench_decoder.py
+bench-decoder: $(VENV)/.local ## the frame decoder against PyAV alone, as ratios; what containment and long films cost (HARDWARE=cuda)
+	$(BIN)/python tests/load/bench_decoder.py $(if $(HARDWARE),--hardware $(HARDWARE))
 
 bench-detector: $(VENV)/.local ## the object detector against Triton driven directly, at the same concurrency, as ratios
 	$(BIN)/python tests/load/bench_detector.py
@@ -71,7 +71,7 @@ faults: $(VENV)/.dev ## spoil the network and the processes of a suite, longer t
 	rm -rf .build/findings
 	$(FAULTS)/test_network.py --findings .build/findings/1.json
 	$(FAULTS)/test_processes.py tests/faults/test_floods.py --findings .build/findings/2.json
-	$(FAULTS)/test_clock.py tests/faults/test_overload.py --findings .build/findings/3.json
+	$(FAULTS)/test_overload.py --findings .build/findings/3.json
 	KILLS=50 IMPORT_KILLS=10 FUZZ_CALLS=6000 $(FAULTS)/test_fuzz.py tests/faults/test_catalog_history.py \
 		tests/faults/test_import_killed.py --findings .build/findings/4.json
 	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --faults .build/findings/*.json
@@ -94,6 +94,12 @@ overload: $(VENV)/.local ## goodput and refusals of every service at ten times i
 soak: $(VENV)/.local ## half an hour of ordinary work: memory, descriptors, disk, latency and errors must stay flat
 	$(BIN)/python tests/load/soak.py --output .build/soak
 	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --soak .build/soak
+
+profile: $(VENV)/.local ## where the suite's CPU goes, by process and library (needs Linux's perf)
+	$(BIN)/python tests/load/profile_suite.py
+
+live: $(VENV)/.local ## a camera that films on and on: memory, lag and what is dropped (MINUTES=60)
+	$(BIN)/python tests/load/live.py $(if $(MINUTES),--minutes $(MINUTES))
 
 eval-detection: $(VENV)/.dev ## how right the detector is through the whole service, on labelled photos (COCO=DIR, CLOTHING=DIR)
 	$(BIN)/python tools/eval_detection.py $(if $(COCO),--coco $(COCO)) $(if $(CLOTHING),--clothing $(CLOTHING))

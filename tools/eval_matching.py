@@ -5,40 +5,65 @@ given, the Grocery Store data set: one iconic picture for each of 81 products, s
 package compares, with plain cosines as the first version did, and for the store photos calibrated on `train.txt` as
 `shoppable catalog calibrate` does. Writes `matching.json` and `reliability.png`, and prints a table.
 
-The calibration error is that of ten equal bins. A probability that is exactly right has one too, as queries are few:
-`floor` is its mean when the outcomes are drawn from the confidences. `mixed` adds, at a quarter of the weight, each
-query with its product left out: a fifth of the things are not for sale, which is what confidences are fitted to.
+Calibrated photos are always ones that were not learned from: `train` by fifths, `val` as it is. Photos added as
+references are taken from `train`, and not calibrated on.
+
+The calibration error is that of ten equal bins, on queries whose product is for sale. `mixed` adds, at a quarter of the
+weight, each query with its product left out: a fifth of the things are not for sale, which confidences are fitted to
+unless the calibration is told that all are for sale. `calibration_measures` says what chance does to both.
 """
 
 import argparse
 import json
-from dataclasses import asdict, dataclass, field
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from calibration_measures import (
+    Bin,
+    CalibrationError,
+    Numbers,
+    auroc,
+    calibration_error,
+    equal_parts,
+    reliability,
+)
 from fit_confidence import ABSENT_WEIGHT, examples
-from matching_sets import MODEL, ROOT, VIEWS, Describer, LabelledSet, Ranker, film_set, grocery_set, tracks
+from matching_sets import (
+    MODEL,
+    ROOT,
+    VIEWS,
+    Described,
+    Describer,
+    LabelledSet,
+    Ranker,
+    film_set,
+    grocery_set,
+    split,
+    tracks,
+)
 from reliability_chart import draw
 
 from shoppable.matcher.calibration import Calibration, Thresholds, load_calibration
-from shoppable.matcher.centring import Centring
 from shoppable.matcher.fits import Fit, everyday
-from shoppable.matcher.fitting import QUERIES_PRIOR, REFERENCES_PRIOR, fit_logistic, fit_means
+from shoppable.matcher.fitting import fit_centring, fit_logistic
+from shoppable.matcher.scoring import Candidate
 
-BINS = 10
-_DRAWS = 200
 _DECIDES = Thresholds()
-Numbers = npt.NDArray[np.float64]
+_FOLDS = 5
 
 
 @dataclass(frozen=True)
-class Bin:
-    """Queries of about one confidence."""
+class Asked:
+    """What came of queries: the right product's place, from 0, and how sure the first was, also with it left out."""
 
-    confidence: float
-    right: float
-    share: float
+    places: Numbers
+    sure: Numbers
+    without_product: Numbers
+    without_group: Numbers
 
 
 @dataclass(frozen=True)
@@ -53,13 +78,14 @@ class Measured:
     recall_5: float
     recall_10: float
     mean_average_precision: float  # one product is right: the mean of 1 / its place
-    calibration_error: float
-    calibration_error_floor: float
-    calibration_error_mixed: float
+    calibration_error: CalibrationError  # of queries whose product is for sale
+    calibration_error_equal_parts: CalibrationError
+    calibration_error_mixed: CalibrationError
     called_match: float  # share of queries, at the default threshold
     match_precision: float | None
     auroc_product_left_out: float
     auroc_group_left_out: float
+    product_left_out_match: float  # share of the queries whose product is left out that are called a MATCH
     left_out_no_match: float  # share of the queries whose kind of product is left out that come back as NO_MATCH
     left_out_match: float
     precision_at: dict[str, tuple[float, float | None]] = field(default_factory=dict)  # confidence -> share, precision
@@ -98,28 +124,36 @@ def measure_hints(labelled: LabelledSet, fit: Fit) -> Hinted:
     return Hinted(labelled.name, *(float(value) for value in (*table[0, :2], *table[1, :2], table[2, 2], table[2, 1])))
 
 
-def measure(labelled: LabelledSet, fit: Fit, way: str, views: int) -> Measured:
+def ask(labelled: LabelledSet, fit: Fit, views: int) -> Asked:
     """Ask all queries, with their product, without it, and without its whole kind."""
     ranker = Ranker(labelled.catalog, fit)
-    sure, places, without, without_group = [], [], [], []
 
-    def confidence(found: list) -> float:
+    def confidence(found: list[Candidate]) -> float:
         return fit.calibration.confidence(found[0].score, found[0].margin, with_colour=True)
 
+    rows = []
     for query in tracks(labelled.queries, views):
-        found = ranker(query)
-        places.append([one.product_id for one in found].index(query[0].product_id))
-        sure.append(confidence(found))
-        without.append(confidence(ranker(query, without=query[0].product_id)))
-        without_group.append(confidence(ranker(query, without_group=query[0].group)))
-    place, confident = np.array(places), np.array(sure)
-    absent, strangers = np.array(without), np.array(without_group)
+        own, found = query[0], ranker(query)
+        rows.append(
+            (
+                [one.product_id for one in found].index(own.product_id),
+                confidence(found),
+                confidence(ranker(query, without=own.product_id)),
+                confidence(ranker(query, without_group=own.group)),
+            )
+        )
+    return Asked(*np.array(rows, float).reshape(-1, 4).T)
+
+
+def measure(asked: Asked, name: str, way: str, views: int) -> Measured:
+    """Sum up what came of a set's queries."""
+    place, confident = asked.places, asked.sure
     right = (place == 0).astype(float)
     called = confident >= _DECIDES.match
-    mixed = np.concatenate([confident, absent]), np.concatenate([right, 0 * right])
+    mixed = np.concatenate([confident, asked.without_product]), np.concatenate([right, 0 * right])
     weights = np.concatenate([np.ones(len(right)), np.full(len(right), ABSENT_WEIGHT)])
     return Measured(
-        name=labelled.name,
+        name=name,
         way=way,
         views=views,
         queries=len(place),
@@ -128,14 +162,15 @@ def measure(labelled: LabelledSet, fit: Fit, way: str, views: int) -> Measured:
         recall_10=float((place < 10).mean()),
         mean_average_precision=float((1 / (place + 1)).mean()),
         calibration_error=calibration_error(confident, right),
-        calibration_error_floor=floor(confident),
+        calibration_error_equal_parts=calibration_error(confident, right, over=equal_parts),
         calibration_error_mixed=calibration_error(*mixed, weights),
         called_match=float(called.mean()),
         match_precision=_precision(right, called),
-        auroc_product_left_out=auroc(confident, absent),
-        auroc_group_left_out=auroc(confident, strangers),
-        left_out_no_match=float((strangers < _DECIDES.similar).mean()),
-        left_out_match=float((strangers >= _DECIDES.match).mean()),
+        auroc_product_left_out=auroc(confident, asked.without_product),
+        auroc_group_left_out=auroc(confident, asked.without_group),
+        product_left_out_match=float((asked.without_product >= _DECIDES.match).mean()),
+        left_out_no_match=float((asked.without_group < _DECIDES.similar).mean()),
+        left_out_match=float((asked.without_group >= _DECIDES.match).mean()),
         precision_at={
             f"{at / 10:.1f}": (float((confident >= at / 10).mean()), _precision(right, confident >= at / 10))
             for at in range(10)
@@ -144,52 +179,68 @@ def measure(labelled: LabelledSet, fit: Fit, way: str, views: int) -> Measured:
     )
 
 
-def reliability(confident: Numbers, right: Numbers, weights: Numbers | None = None) -> list[Bin]:
-    """Return the bins that have queries."""
-    weights = np.ones(len(right)) if weights is None else weights
-    bins = np.clip((confident * BINS).astype(int), 0, BINS - 1)
-    return [
-        Bin(
-            float(np.average(confident[bins == one], weights=weights[bins == one])),
-            float(np.average(right[bins == one], weights=weights[bins == one])),
-            float(weights[bins == one].sum() / weights.sum()),
-        )
-        for one in range(BINS)
-        if (bins == one).any()
-    ]
-
-
-def calibration_error(confident: Numbers, right: Numbers, weights: Numbers | None = None) -> float:
-    """Return the expected calibration error (Naeini et al., AAAI 2015)."""
-    return sum(abs(one.confidence - one.right) * one.share for one in reliability(confident, right, weights))
-
-
-def floor(confident: Numbers) -> float:
-    """Return the mean calibration error of outcomes that follow the confidences exactly."""
-    chance = np.random.default_rng(0)
-    drawn = (calibration_error(confident, (chance.random(len(confident)) < confident) * 1.0) for _ in range(_DRAWS))
-    return float(np.mean(list(drawn)))
-
-
-def auroc(known: Numbers, unknown: Numbers) -> float:
-    """Return the chance that a thing in the catalogue is surer than one that is not (Mann and Whitney's statistic)."""
-    above = (known[:, None] > unknown[None]).mean() + 0.5 * (known[:, None] == unknown[None]).mean()
-    return float(above)
-
-
-def calibrated_on(labelled: LabelledSet) -> Fit:
+def calibrated_on(labelled: LabelledSet, *, absent_weight: float = ABSENT_WEIGHT) -> Fit:
     """Return what `shoppable catalog calibrate` makes of labelled pictures."""
     _, shipped = everyday()
     before = shipped.centring.references if shipped.centring else None
-    references = fit_means([one.vectors for one in labelled.catalog], before, prior_images=REFERENCES_PRIOR)
-    queries = fit_means([one.vectors for one in labelled.queries], references, prior_images=QUERIES_PRIOR)
-    start = Fit(Centring(references, queries), shipped.calibration)
-    things = len(labelled.queries) * (1 + ABSENT_WEIGHT)
+    pictures = ([one.vectors for one in side] for side in (labelled.catalog, labelled.queries))
+    start = Fit(fit_centring(*pictures, before), shipped.calibration)
+    things = len(labelled.queries) * (1 + absent_weight)
     functions = [
-        fit_logistic(examples(labelled, start, with_colour=colour, weight=things), prior)
+        fit_logistic(examples(labelled, start, with_colour=colour, weight=things, absent_weight=absent_weight), prior)
         for colour, prior in ((True, shipped.calibration.with_colour), (False, shipped.calibration.plain))
     ]
     return Fit(start.centring, Calibration(*functions))
+
+
+def ask_unseen(labelled: LabelledSet, *, absent_weight: float) -> Asked:
+    """Ask each fifth of the queries by what was calibrated on the others."""
+    parts = split(labelled, _FOLDS)
+    rows = []
+    for place, part in enumerate(parts):
+        others = [query for other in parts[:place] + parts[place + 1 :] for query in other.queries]
+        fit = calibrated_on(replace(labelled, queries=others), absent_weight=absent_weight)
+        rows.append(ask(part, fit, 1))  # a fifth has too few of a product for a track's views
+    return together(rows)
+
+
+def together(parts: Sequence[Asked]) -> Asked:
+    """Return the queries of several sets as one."""
+    return Asked(*(np.concatenate(values) for values in zip(*map(astuple, parts), strict=True)))
+
+
+def with_photos(labelled: LabelledSet, photos: int) -> LabelledSet:
+    """Move so many queries of each product to its references."""
+    taken: dict[str, list[Described]] = defaultdict(list)
+    rest = []
+    for query in labelled.queries:
+        own = taken[query.product_id]
+        (own if len(own) < photos else rest).append(query)
+    moved = [query for own in taken.values() for query in own]
+    return replace(labelled, catalog=[*labelled.catalog, *moved], queries=rest)
+
+
+def measure_groceries(folder: Path, describe: Describer, plain: Fit, shipped: Fit) -> list[Measured]:
+    """Measure the store photos, calibrated ones always on photos that nothing was learned from."""
+    train, val = (grocery_set(folder, f"{part}.txt", describe) for part in ("train", "val"))
+    results = [
+        measure(ask(one, fit, views), one.name, way, views)
+        for one in (train, val)
+        for fit, way in ((plain, "plain cosines"), (shipped, "as shipped"))
+        for views in (1, VIEWS)
+    ]
+    for weight, told in ((ABSENT_WEIGHT, "calibrated"), (0.0, "calibrated, all for sale")):
+        own = calibrated_on(train, absent_weight=weight)
+        unseen = [ask_unseen(train, absent_weight=weight), ask(val, own, 1)]
+        named = zip((train.name, val.name, "grocery, both"), (*unseen, together(unseen)), strict=True)
+        results += [measure(asked, name, told, 1) for name, asked in named]
+        results.append(measure(ask(val, own, VIEWS), val.name, told, VIEWS))
+    for photos in (1, 4):
+        taught = with_photos(train, photos)
+        for weight, told in ((ABSENT_WEIGHT, ""), (0.0, ", all for sale")):
+            asked = ask(replace(val, catalog=taught.catalog), calibrated_on(taught, absent_weight=weight), 1)
+            results.append(measure(asked, val.name, f"photos added: {photos}{told}", 1))
+    return results
 
 
 def _precision(right: Numbers, called: npt.NDArray[np.bool_]) -> float | None:
@@ -208,28 +259,34 @@ def main() -> None:
     sets = [film_set(describe, margin=0.0), film_set(describe, margin=0.08)]
     _, shipped = everyday()
     plain = Fit(None, load_calibration())
-    runs = [(one, fit, way) for one in sets for fit, way in ((plain, "plain cosines"), (shipped, "as shipped"))]
+    results = [
+        measure(ask(one, fit, views), one.name, way, views)
+        for one in sets
+        for fit, way in ((plain, "plain cosines"), (shipped, "as shipped"))
+        for views in (1, VIEWS)
+    ]
     if (given.grocery / "classes.csv").exists():
-        train, val = (grocery_set(given.grocery, f"{part}.txt", describe) for part in ("train", "val"))
-        own = calibrated_on(train)
-        ways = ((plain, "plain cosines"), (shipped, "as shipped"), (own, "calibrated on train"))
-        runs += [(one, fit, way) for one in (train, val) for fit, way in ways]
+        results += measure_groceries(given.grocery, describe, plain, shipped)
     else:
         print(f"skipping the groceries: there is no {given.grocery / 'classes.csv'} (see --grocery)")
-    results = [measure(one, fit, way, views) for one, fit, way in runs for views in (1, VIEWS)]
     hinted = [measure_hints(one, shipped) for one in sets]
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "matching.json").write_text(json.dumps([asdict(one) for one in (*results, *hinted)], indent=2) + "\n")
     draw(results, given.out / "reliability.png")
-    print("set, way, views, queries: recall@1/5/10, mAP; called MATCH, right; calibration error (floor, mixed);")
-    print("    AUROC with the product, its kind left out; of the latter called NO_MATCH, MATCH")
+    print("set, way, views, queries: recall@1/5/10, mAP; called MATCH, right; calibration error [90 % of samples] (by")
+    print(
+        "    chance), mixed (by chance); AUROC with the product, its kind left out; called MATCH without the product;"
+    )
+    print("    without its kind called NO_MATCH, MATCH")
     for one in results:
         precise = "   -" if one.match_precision is None else f"{one.match_precision:.2f}"
+        error, mixed = one.calibration_error, one.calibration_error_mixed
         print(
-            f"{one.name:17s} {one.way:19s} {one.views} {one.queries:4d}: {one.recall_1:.2f}/{one.recall_5:.2f}"
+            f"{one.name:17s} {one.way:25s} {one.views} {one.queries:4d}: {one.recall_1:.2f}/{one.recall_5:.2f}"
             f"/{one.recall_10:.2f} {one.mean_average_precision:.2f}; {one.called_match:.2f} {precise};"
-            f" {one.calibration_error:.3f} ({one.calibration_error_floor:.3f}, {one.calibration_error_mixed:.3f});"
-            f" {one.auroc_product_left_out:.2f} {one.auroc_group_left_out:.2f};"
+            f" {error.value:.3f} [{error.low:.2f}-{error.high:.2f}] ({error.by_chance:.3f}),"
+            f" {mixed.value:.3f} ({mixed.by_chance:.3f});"
+            f" {one.auroc_product_left_out:.2f} {one.auroc_group_left_out:.2f}; {one.product_left_out_match:.2f};"
             f" {one.left_out_no_match:.2f} {one.left_out_match:.2f}"
         )
     for one in hinted:

@@ -43,7 +43,9 @@ OUT = ROOT / "services/shoppable/matcher/everyday.json"
 _UNKNOWING = Logistic(intercept=-3.0, score=5.0, margin=10.0)
 
 
-def examples(labelled: LabelledSet, fit: Fit, *, with_colour: bool, weight: float) -> list[Example]:
+def examples(
+    labelled: LabelledSet, fit: Fit, *, with_colour: bool, weight: float, absent_weight: float = ABSENT_WEIGHT
+) -> list[Example]:
     """Return the first products of all queries, with and without the right one; their weights add up to `weight`."""
     ranker = Ranker(labelled.catalog, fit, with_colour=with_colour)
     found: list[tuple[float, float | None, bool, float]] = []
@@ -52,7 +54,7 @@ def examples(labelled: LabelledSet, fit: Fit, *, with_colour: bool, weight: floa
             product_id = query[0].product_id
             first, other = ranker(query)[0], ranker(query, without=product_id)[0]
             found.append((first.score, first.margin, first.product_id == product_id, 1.0))
-            found.append((other.score, other.margin, False, ABSENT_WEIGHT))
+            found.append((other.score, other.margin, False, absent_weight))
     total = sum(one[3] for one in found)
     return [Example(score, margin, right, share * weight / total) for score, margin, right, share in found]
 

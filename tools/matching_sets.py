@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -63,12 +63,12 @@ class Describer:
 
     def __call__(self, product_id: str, picture: Image.Image, group: str = "") -> Described:
         """Describe a picture of a product."""
-        pixels = np.asarray(picture.convert("RGB"))
-        raw = self._embedding(pixels)
-        return Described(product_id, group, raw, ImageVectors(rooted(raw), colour.describe(pixels)))
+        picture = picture.convert("RGB")
+        raw = self._embedding(picture)
+        return Described(product_id, group, raw, ImageVectors(rooted(raw), colour.describe(picture)))
 
-    def _embedding(self, pixels: np.ndarray) -> Floats:
-        square = np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    def _embedding(self, picture: Image.Image) -> Floats:
+        square = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
         kept = self._cache / f"{hashlib.sha256(square.tobytes()).hexdigest()}.npy" if self._cache else None
         if kept and kept.exists():
             found: Floats = np.load(kept)
@@ -159,6 +159,20 @@ def tracks(queries: Sequence[Described], views: int) -> Iterator[Sequence[Descri
             chosen = own[start::step][:views]
             if len(chosen) == views or views == 1:
                 yield chosen
+
+
+def split(labelled: LabelledSet, parts: int) -> list[LabelledSet]:
+    """Return a set's queries in parts; those of a product that follow each other, and so are alike, stay together."""
+    queries: list[list[Described]] = [[] for _ in range(parts)]
+    by_product: dict[str, list[Described]] = defaultdict(list)
+    for query in labelled.queries:
+        by_product[query.product_id].append(query)
+    for offset, product_id in enumerate(sorted(by_product)):
+        own = by_product[product_id]
+        for place, query in enumerate(own):
+            # Products with fewer pictures than parts do not all begin with the first.
+            queries[(place * parts // len(own) + offset) % parts].append(query)
+    return [replace(labelled, queries=part) for part in queries]
 
 
 class Ranker:

@@ -23,7 +23,7 @@ def draw(results: "Sequence[Measured]", path: Path) -> None:
         left, top = number % _COLUMNS * width + _PAD, number // _COLUMNS * height + _HEAD
         bottom, right = top + _SIDE, left + _SIDE
         pen.text((left, top - _HEAD + 8), f"{one.name}, {one.views} view(s)", fill=_INK)
-        error = f"error {one.calibration_error:.3f}, by chance {one.calibration_error_floor:.3f}"
+        error = f"error {one.calibration_error.value:.3f}, by chance {one.calibration_error.by_chance:.3f}"
         pen.text((left, top - _HEAD + 24), f"{one.way}: {error}", fill=_INK)
         for tenth in range(11):
             at = tenth * _SIDE // 10

@@ -41,6 +41,9 @@ def suite(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     collector = SpanCollector()
     environment = pytest.MonkeyPatch()
     environment.setenv("SHOPPABLE_OTLP_ENDPOINT", f"http://{collector.address}")
+    settings = folder / "settings.toml"
+    settings.write_text("metrics_port = 0\n")  # any free one, which their logs tell
+    environment.setenv("SHOPPABLE_CONFIG", str(settings))
     options = SuiteOptions(data_folder=folder / "data", log_folder=folder / "logs", file_roots=(samples, inbox))
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="suite", daemon=True)

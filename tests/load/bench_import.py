@@ -1,7 +1,8 @@
 """An import against its embedder alone: `make bench-import`.
 
 Rounds in turns on one Triton: the embedder is kept busy with as many pictures at a time as the matcher may have there,
-and a feed of new pictures is imported through command, server and index. The figure is the ratio of the rates.
+and a feed of new pictures is imported through command, server and index, into an empty catalogue. The figure is the
+ratio of the rates.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from shoppable.client import CatalogClient, open_channel
 from shoppable.local.suite import LocalSuite, SuiteOptions
 from shoppable.matcher.adapters.triton import TritonEmbedder
 from shoppable.matcher.settings import MatcherSettings
-from shoppable.runtime import inference
+from shoppable.runtime import inference, triton_connection
 
 SIDE = 480  # of a shop's picture, in pixels
 
@@ -42,10 +43,10 @@ def write_feed(folder: Path, images: int, seed: int) -> Path:
 
 async def embed_alone(triton_endpoint: str, images: int) -> float:
     """Return the embedder's pictures a second."""
-    in_flight = MatcherSettings.model_fields["embeds_in_flight"].default
-    async with inference.connect(triton_endpoint) as triton:
+    settings = MatcherSettings(triton_endpoint=triton_endpoint)
+    async with triton_connection.connect(settings) as triton:
         model = inference.Model(triton, "embedder", input_name="images", output_name="embeddings", timeout_s=60)
-        embedder = TritonEmbedder(model, in_flight=in_flight)
+        embedder = TritonEmbedder(model, in_flight=settings.embeds_in_flight)
         picture = np.random.default_rng(0).integers(0, 256, (embedder.side, embedder.side, 3), dtype=np.uint8)
         started = time.monotonic()
         await asyncio.gather(*(embedder.embed([picture]) for _ in range(images)))
@@ -55,8 +56,10 @@ async def embed_alone(triton_endpoint: str, images: int) -> float:
 async def import_once(matcher: str, feed: Path, catalog: str, images: int) -> float:
     """Return the import's pictures a second."""
     async with open_channel(matcher) as channel:
+        client = CatalogClient(channel)
+        await client.create_catalog(catalog)
         started = time.monotonic()
-        report = await import_feed(CatalogClient(channel), feed, catalog=catalog)
+        report = await import_feed(client, feed, catalog=catalog)
         seconds = time.monotonic() - started
     assert (report.created, report.broken) == (images // 2, [])
     return images / seconds
@@ -65,8 +68,8 @@ async def import_once(matcher: str, feed: Path, catalog: str, images: int) -> fl
 async def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=200, help="pictures a round, even")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of both, after one to warm up")
+    parser.add_argument("--images", type=int, default=400, help="pictures a round, even")
+    parser.add_argument("--rounds", type=int, default=4, help="rounds of both, after one to warm up")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="shoppable-bench-") as name:
         scratch = Path(name)

@@ -22,9 +22,9 @@ from support.videos import Clip, encode
 ALLOWED = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.DATA_LOSS}
 SAMPLINGS: tuple[dict[str, object], ...] = (
     {"every_nth_frame": 1},
-    {"keyframes_only": {}},
+    {"keyframes_only": {}, "longest_side": 32},
     {"timestamps": [0.1, 0.5, 0.9]},
-    {"scenes": {}},
+    {"scenes": {}, "longest_side": 17},
     {"every_nth_frame": 1, "start_time": 0.6},
 )
 

@@ -4,6 +4,7 @@ It decodes, detects with both models, follows objects, embeds their best views a
 sampling, thresholds and number of views. It serves nobody, checks nothing and survives nothing: that is the point.
 """
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from shoppable.orchestrator.settings import OrchestratorSettings
 from shoppable.v1 import common_pb2
 
 _EMBEDDER_SIDE = 260  # pixels
+_TINY_S = 1e-6
 
 
 @dataclass
@@ -73,8 +75,8 @@ class OneProcess:
         self._detectors = [session(spec.name) for spec in self._specs]
         self._embedder = session("embedder")
 
-    def annotate(self, film: Path) -> Run:
-        """Do the whole job once."""
+    def annotate(self, film: Path, start_s: float = 0.0, end_s: float = math.inf) -> Run:
+        """Do the whole job once, or for a span of the film."""
         run, settings = Run(), OrchestratorSettings()
         started = time.perf_counter()
         pixels: dict[int, Pixels] = {}
@@ -85,7 +87,7 @@ class OneProcess:
             read_pixels=lambda frame: pixels[frame.index],
         )
         ended = []
-        for frame, picture in self._frames(film, settings, run):
+        for frame, picture in self._frames(film, settings, run, start_s, end_s):
             with run.timed("detect"):
                 detections = self._detect(picture)
             with run.timed("follow"):
@@ -102,22 +104,26 @@ class OneProcess:
         run.tracks = len(ended)
         return run
 
-    def _frames(self, film: Path, settings: OrchestratorSettings, run: Run) -> Iterator[tuple[Frame, Pixels]]:
+    def _frames(
+        self, film: Path, settings: OrchestratorSettings, run: Run, start_s: float, end_s: float
+    ) -> Iterator[tuple[Frame, Pixels]]:
         side = settings.default_longest_side
-        interval, due = 1 / settings.default_frames_per_second, 0.0
+        interval, due = 1 / settings.default_frames_per_second, start_s
         with av.open(str(film)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
+            if start_s:
+                container.seek(int(start_s / stream.time_base), stream=stream)
             decoded = container.decode(stream)
             while True:
                 with run.timed("decode"):
-                    picture = next((frame for frame in decoded if frame.time >= due - 1e-6), None)
-                    if picture is None:
+                    picture = next((frame for frame in decoded if frame.time >= due - _TINY_S), None)
+                    if picture is None or picture.time >= end_s:
                         return
                     scale = min(1.0, side / max(picture.width, picture.height))
                     size = {"width": round(picture.width * scale), "height": round(picture.height * scale)}
                     rgb = picture.reformat(format="rgb24", **size).to_ndarray()
-                due = (picture.time // interval + 1) * interval
+                due = ((picture.time + _TINY_S) // interval + 1) * interval
                 yield Frame(run.frames, picture.time, common_pb2.Image(), scene_cut=False), rgb
                 run.frames += 1
 

@@ -19,11 +19,12 @@ class Cost:
 
 def cost_of_tree(pid: int) -> Cost:
     """Return what a process and its descendants have cost so far; of those that ended and were reaped, the CPU time."""
-    costs = [_cost(one) for one in _tree(pid)]
+    costs = [_cost(one) for one in tree(pid)]
     return Cost(sum(cost.cpu_s for cost in costs), sum(cost.peak_mib for cost in costs))
 
 
-def _tree(pid: int) -> Iterable[int]:
+def tree(pid: int) -> Iterable[int]:
+    """Yield a process and its descendants."""
     yield pid
     for task in (_PROC / str(pid) / "task").glob("*"):
         try:
@@ -31,7 +32,7 @@ def _tree(pid: int) -> Iterable[int]:
         except OSError:  # it has just ended
             continue
         for child in children:
-            yield from _tree(int(child))
+            yield from tree(int(child))
 
 
 def _cost(pid: int) -> Cost:

@@ -39,7 +39,7 @@ class Traffic:
 
     def __init__(self, orchestrator: grpc.aio.Channel, matcher: grpc.aio.Channel) -> None:
         """Take the channels."""
-        self._orchestrator = OrchestratorClient(orchestrator)
+        self.orchestrator = OrchestratorClient(orchestrator)
         self._matcher = MatcherClient(matcher)
         self._catalogs = CatalogClient(matcher)
         self._picture = min(SAMPLES.rglob("*.jpg")).read_bytes()
@@ -64,11 +64,11 @@ class Traffic:
         await self._annotate(common_pb2.VideoSource(uri=FILM.as_uri()), seconds=1)
 
     async def _film(self) -> None:
-        async for _ in self._orchestrator.stream_annotate(FILM, _options(14), timeout_s=120):
+        async for _ in self.orchestrator.stream_annotate(FILM, _options(14), timeout_s=120):
             pass
 
     async def _annotate(self, source: common_pb2.VideoSource, *, seconds: int) -> None:
-        await self._orchestrator.annotate(source, _options(seconds), timeout_s=120)
+        await self.orchestrator.annotate(source, _options(seconds), timeout_s=120)
 
     async def _search(self) -> None:
         request = product_matcher_pb2.MatchProductsRequest(catalog=CATALOG)

@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import grpc
@@ -33,7 +34,7 @@ def film_things(samples: Path) -> list[Thing]:
     return [Thing(row=row, product_id=product_id, views=[view]) for row, (product_id, view) in enumerate(pairs, 1)]
 
 
-def stream_of(things: Sequence[Thing], **config: bool) -> list[Request]:
+def stream_of(things: Sequence[Thing], **config: Any) -> list[Request]:
     first = Request(config=product_catalog_pb2.CalibrationConfig(catalog=CATALOG, **config))
     return [first, *(Request(thing=thing) for thing in things)]
 
@@ -98,6 +99,8 @@ async def test_a_calibration_that_cannot_be_right_names_what_is_wrong(
             (stream_of([Thing(row=2, views=[picture, broken])]), "thing[2].views[1]"),
             (stream_of([Thing(row=3, views=[picture], product_id="no-such")]), "thing[3].product_id"),
             (stream_of([Thing(row=4, views=[picture])], reset=True), "thing"),
+            (stream_of([Thing(row=5, views=[picture])], not_for_sale_share=0.95), "config.not_for_sale_share"),
+            (stream_of([Thing(row=6, views=[picture])], not_for_sale_share=0.2), "config.not_for_sale_share"),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await calibrate(client, requests)

@@ -1,11 +1,12 @@
 """Videos that are made to harm: each ends with its own status, soon, and the decoder serves on."""
 
+import itertools
 import time
 
 import grpc
 import pytest
 
-from load.decoder_mutations import mutations, sources, verdict
+from load.decoder_mutations import ALLOWED, mutations, sources, verdict
 from shoppable.v1 import common_pb2
 from support.decoder_calls import Decoder, refusal_of, running_decoder
 from support.videos import Clip, encode, several_films
@@ -68,6 +69,48 @@ async def test_a_video_of_too_many_frames_ends_with_the_limit():
     assert len(decoded.frames) <= 20
     refusal = refusal_of(decoded.error)
     assert (refusal.reason, refusal.metadata["limit"]) == ("FRAME_LIMIT", "20")
+
+
+def box_changed(file: bytes, kind: bytes, offset: int, *numbers: int) -> bytes:
+    """Overwrite numbers of 32 bits in an MP4's only box of a kind, `offset` bytes behind its name."""
+    assert file.count(kind) == 1
+    at = file.index(kind) + len(kind) + offset
+    written = b"".join(number.to_bytes(4) for number in numbers)
+    return file[:at] + written + file[at + len(written) :]
+
+
+async def test_an_index_that_promises_a_billion_frames_is_not_believed(decoder: Decoder):
+    """They need no table: all are said to be of one byte, and of one length."""
+    film = encode(Clip(b_frames=0))
+    promised = box_changed(box_changed(film, b"stsz", 4, 1, 10**9), b"stts", 8, 10**9)
+    started = time.monotonic()
+    for file, sampling in itertools.product(
+        (promised, box_changed(film, b"stsz", 8, 10**9), box_changed(film, b"stts", 8, 10**9)),
+        ({"every_nth_frame": 1}, {"timestamps": [0.5, 2.0]}, {"every_nth_frame": 1, "start_time": 1.0}),
+    ):
+        decoded = await decoder.try_decode(file, **sampling)
+        assert len(decoded.frames) <= 30
+        assert decoded.error is None or decoded.error.code() in ALLOWED
+    assert time.monotonic() - started < 60  # a hang, not a speed
+
+
+@pytest.mark.parametrize("kind", [b"mdhd", b"mvhd"])
+async def test_a_video_that_claims_to_last_for_years_ends_in_order(decoder: Decoder, kind):
+    file = box_changed(encode(Clip()), kind, 16, 2**32 - 2)
+    decoded = await decoder.try_decode(file, every_nth_frame=1)
+    if decoded.error is None:
+        assert len(decoded.frames) == 30
+    else:
+        refusal = refusal_of(decoded.error)
+        assert (refusal.reason, refusal.metadata["limit"]) == ("DURATION_LIMIT", str(6 * 3600))
+
+
+async def test_frames_that_last_no_time_are_sent_once_for_each_time(decoder: Decoder):
+    file = box_changed(encode(Clip(b_frames=0)), b"stts", 12, 0)
+    decoded = await decoder.decode(file, every_nth_frame=1)
+    assert decoded.times == sorted(set(decoded.times))
+    assert len(decoded.frames) <= 2  # MP4's last frame may have a length of its own
+    assert decoded.summary.frames_decoded == 30
 
 
 async def test_a_file_that_is_too_large_is_refused_unread(tmp_path):

@@ -84,6 +84,7 @@ async def test_a_catalogues_own_picture_is_found_first_and_surely(client: Matche
         assert first.similarity == pytest.approx(1, abs=1e-3)
         assert (first.evidence.image_id, first.evidence.image_uri) == (image_id, f"catalog/{product_id}-{image_id}.jpg")
         assert first.evidence.view_similarity == pytest.approx(1, abs=1e-3)
+        assert (first.evidence.views, first.evidence.agreeing_views) == (1, 1)
         assert first.evidence.margin == pytest.approx(-second.evidence.margin)
         assert [p.confidence for p in result.products] == sorted((p.confidence for p in result.products), reverse=True)
 

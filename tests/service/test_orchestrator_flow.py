@@ -108,6 +108,33 @@ async def test_a_slow_detector_holds_the_decoder_back():
     assert max(ahead) >= IN_FLIGHT  # it was the detector that the others waited for
 
 
+async def test_a_slow_model_holds_the_real_detector_and_the_real_decoder_back(tmp_path):
+    frames = 100
+
+    async def slow(model, images):
+        await asyncio.sleep(0.05)
+        return np.zeros((len(images), 100, 6), np.float32)
+
+    (tmp_path / "film.mp4").write_bytes(encode(Clip(frames=frames, rate=5, size=(640, 360))))
+    triton, decoded = FakeTriton(packaged_models(), slow), metrics.FRAMES_SENT._value.get
+    before, ahead = decoded(), []
+    async with (
+        triton.serving() as endpoint,
+        running_decoder(tmp_path) as decoding,
+        detector(endpoint) as detecting,
+        orchestrating(decoder=decoding.address, detector=detecting.address, frames_in_flight=IN_FLIGHT) as client,
+    ):
+        looked_at = triton.started[COCO]  # by the detector's own checks
+        running = asyncio.ensure_future(told(client, (tmp_path / "film.mp4").as_uri(), catalog=""))
+        while not running.done():
+            ahead.append(decoded() - before - (triton.started[COCO] - looked_at))
+            await asyncio.sleep(0.005)
+        assert summary_of(await running).frames_sampled == frames
+    print(f"the decoder was at most {max(ahead):.0f} frames ahead of the model")
+    # One service more has buffers than where the detector is scripted.
+    assert IN_FLIGHT <= max(ahead) <= IN_FLIGHT + 2 * BUFFERED
+
+
 async def test_a_slow_matcher_holds_the_detector_and_the_decoder_back():
     decoder, boxes = ScriptedDecoder(400, picture=PICTURE), ScriptedDetector(crowd)
     matcher = ScriptedMatcher(delay_s=0.05)

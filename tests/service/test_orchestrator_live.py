@@ -25,6 +25,7 @@ from support.orchestrating import (
 
 Options = orchestrator_pb2.AnnotateOptions
 RATE = 5
+ENDLESS = 100_000
 
 
 async def test_an_object_is_told_as_soon_as_it_is_confirmed_while_the_film_plays():
@@ -120,6 +121,22 @@ async def test_a_live_stream_drops_its_oldest_frames_and_says_how_many():
     assert len(cup.segments) == 1
 
 
+async def test_what_came_and_went_is_final_though_another_of_its_kind_never_leaves():
+    # A bottle that stays on the table, and another that is there in five frames of every forty.
+    scene = lambda number: [seen("bottle", 0.1), *([seen("bottle", 0.6)] if number % 40 < 5 else [])]
+    settings = {"max_gap_s": 0.5, "reentry_window_s": 1.0}
+    decoder, finals = ScriptedDecoder(ENDLESS), 0
+    async with orchestrating(decoder=decoder, detector=ScriptedDetector(scene), **settings) as client:
+        options = Options(catalog=CATALOG, omit_thumbnails=True, live={})
+        async with contextlib.aclosing(client.stream_annotate(ANY_FILM.uri, options, timeout_s=30)) as messages:
+            async for message in messages:
+                if message.WhichOneof("response") == "object":
+                    assert message.object.boxes[0].box.left > 0.5
+                    finals += 1
+                if finals == 3:
+                    break
+
+
 async def test_a_live_stream_that_is_kept_up_with_drops_nothing():
     async with orchestrating(
         decoder=ScriptedDecoder(100, delay_s=0.004), detector=ScriptedDetector(lambda _: [seen("cup")])
@@ -139,11 +156,16 @@ async def test_a_bad_lag_is_refused():
 
 @pytest.mark.parametrize(("hours", "kind"), [(2, {"live": {}}), (1, {})], ids=["live", "film"])
 async def test_hours_take_no_more_memory_than_minutes(hours, kind):
-    """Hours as fast as they go: a laptop that never leaves, a cup in each fifty seconds.
+    """Hours as fast as they go: a laptop that never leaves, a cup in each fifty seconds, a bottle that comes and goes.
 
-    Live frames that come this fast are dropped, so a cup is there for most of its fifty seconds.
+    Live frames that come this fast are dropped, so a cup is there for most of its fifty seconds. The bottle is never
+    away for long enough to be another one.
     """
-    scene = lambda number: [seen("laptop", 0.6), *([seen("cup", 0.1)] if number % 50 < 40 else [])]
+    scene = lambda number: [
+        seen("laptop", 0.6),
+        *([seen("cup", 0.1)] if number % 50 < 40 else []),
+        *([seen("bottle", 0.3)] if number % 16 < 8 else []),
+    ]
     decoder = ScriptedDecoder(hours * 3600, rate=1.0)
     used: list[int] = []
     finals = 0

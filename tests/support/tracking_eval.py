@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from shoppable.orchestrator.domain import Box, DetectedFrame, Detection, Frame, Pixels
 from shoppable.orchestrator.following import Follower
-from shoppable.orchestrator.identity import Identities, MatchedTrack, TrackedObject
+from shoppable.orchestrator.identity import Identities, TrackedObject
 from shoppable.orchestrator.settings import OrchestratorSettings
 from shoppable.v1 import common_pb2
 from support.moving_scenes import Shot, TrueThing
@@ -88,7 +88,7 @@ def followed(frames: Iterable[DetectedFrame], pictures: Mapping[int, Pixels]) ->
     objects: dict[str, TrackedObject] = {}
     ended = [track for frame in frames for track in follower.take(frame)]
     for track in [*ended, *follower.finish()]:
-        found = identities.add(MatchedTrack(track, None))
+        found = identities.add(track, None)
         objects[found.object_id] = found
     return list(objects.values())
 

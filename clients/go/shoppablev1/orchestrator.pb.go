@@ -194,8 +194,8 @@ type AnnotateOptions struct {
 	Offers *OfferOptions `protobuf:"bytes,30,opt,name=offers,proto3" json:"offers,omitempty"`
 	// Whether objects carry what RematchProducts needs: about 6 KiB for each of at most 8 views. Default no.
 	IncludeRematchState bool `protobuf:"varint,31,opt,name=include_rematch_state,json=includeRematchState,proto3" json:"include_rematch_state,omitempty"`
-	// Set it for a stream that comes as fast as it is filmed and does not end; default: every sampled frame is looked at,
-	// and a slow stage slows the decoder.
+	// Set it for a stream that comes as fast as it is filmed and does not end, and whose source is an upload that is `live`;
+	// default: every sampled frame is looked at, and a slow stage slows the decoder.
 	Live *LiveOptions `protobuf:"bytes,32,opt,name=live,proto3" json:"live,omitempty"`
 	// How far a straight line between two neighbouring boxes of an object may pass from where each edge was seen, as a
 	// share of the frame, 0..0.5; default 0.01. 0 returns the box of every sampled moment.
@@ -1375,7 +1375,8 @@ type AnnotateSummary struct {
 	OffersOptedOut bool `protobuf:"varint,32,opt,name=offers_opted_out,json=offersOptedOut,proto3" json:"offers_opted_out,omitempty"`
 	// Frames of a live stream that were dropped before the detector.
 	FramesDropped uint64 `protobuf:"varint,33,opt,name=frames_dropped,json=framesDropped,proto3" json:"frames_dropped,omitempty"`
-	// The products that objects of this answer match, in order of first appearance; at most 10000.
+	// The products that objects of this answer match, in order of first appearance; at most 10000, of at most 1000 objects
+	// each, and 100000 object_ids and segments in all. What a stream without an end shows after that is not listed.
 	FoundProducts []*FoundProduct `protobuf:"bytes,34,rep,name=found_products,json=foundProducts,proto3" json:"found_products,omitempty"`
 	// Objects that were left out since they are less sure than `min_object_confidence`.
 	ObjectsLeftOut uint64 `protobuf:"varint,35,opt,name=objects_left_out,json=objectsLeftOut,proto3" json:"objects_left_out,omitempty"`

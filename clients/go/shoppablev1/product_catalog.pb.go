@@ -2027,9 +2027,14 @@ type CalibrationConfig struct {
 	// Ties attempts together in logs; at most 128 characters.
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Forget the calibration instead: no things may follow.
-	Reset_        bool `protobuf:"varint,3,opt,name=reset,proto3" json:"reset,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Reset_ bool `protobuf:"varint,3,opt,name=reset,proto3" json:"reset,omitempty"`
+	// Share of the things that will be met which the catalogue does not have, 0..0.9: each labelled thing is also learned
+	// from with its product left out, at the weight that makes up this share. Default 0.2. With 0, confidences are those
+	// of a place where everything is for sale, and higher. Must not be set if a labelled thing has no product: then the
+	// labels say it.
+	NotForSaleShare *float32 `protobuf:"fixed32,4,opt,name=not_for_sale_share,json=notForSaleShare,proto3,oneof" json:"not_for_sale_share,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CalibrationConfig) Reset() {
@@ -2083,6 +2088,13 @@ func (x *CalibrationConfig) GetReset_() bool {
 	return false
 }
 
+func (x *CalibrationConfig) GetNotForSaleShare() float32 {
+	if x != nil && x.NotForSaleShare != nil {
+		return *x.NotForSaleShare
+	}
+	return 0
+}
+
 // A thing of which it is known what it is.
 type LabelledThing struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2090,8 +2102,8 @@ type LabelledThing struct {
 	Row uint64 `protobuf:"varint,1,opt,name=row,proto3" json:"row,omitempty"`
 	// 1..8 pictures of it, cut to it, as they will be met.
 	Views []*Image `protobuf:"bytes,2,rep,name=views,proto3" json:"views,omitempty"`
-	// The id of the product that it is; empty if the catalogue does not have it. If no thing is such a one, each is also
-	// learned from with its product left out, as if a fifth of all things were not for sale.
+	// The id of the product that it is; empty if the catalogue does not have it. If no thing is such a one, see
+	// `not_for_sale_share`.
 	ProductId     string `protobuf:"bytes,3,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2242,11 +2254,12 @@ type MatchQuality struct {
 	RecallAt_1 float32 `protobuf:"fixed32,1,opt,name=recall_at_1,json=recallAt1,proto3" json:"recall_at_1,omitempty"`
 	// Share of the things for sale whose product is among the first five.
 	RecallAt_5 float32 `protobuf:"fixed32,2,opt,name=recall_at_5,json=recallAt5,proto3" json:"recall_at_5,omitempty"`
-	// By how much confidence differs from how often it is right, on average over ten equal bins of all things.
+	// By how much confidence differs from how often it is right, on average over ten equal bins of all things, and of the
+	// things with their product left out as far as they were learned from.
 	CalibrationError float32 `protobuf:"fixed32,3,opt,name=calibration_error,json=calibrationError,proto3" json:"calibration_error,omitempty"`
 	// Share of the things for sale that are called a MATCH at the default threshold.
 	MatchRate float32 `protobuf:"fixed32,4,opt,name=match_rate,json=matchRate,proto3" json:"match_rate,omitempty"`
-	// Share of those calls, of all things, that are right; absent if there are none.
+	// Share of those calls, of all these things, that are right; absent if there are none.
 	MatchPrecision *float32 `protobuf:"fixed32,5,opt,name=match_precision,json=matchPrecision,proto3,oneof" json:"match_precision,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -3529,12 +3542,14 @@ const file_shoppable_v1_product_catalog_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tR\trequestId\"3\n" +
 	"\x15DeleteProductResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"b\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\xab\x01\n" +
 	"\x11CalibrationConfig\x12\x18\n" +
 	"\acatalog\x18\x01 \x01(\tR\acatalog\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x02 \x01(\tR\trequestId\x12\x14\n" +
-	"\x05reset\x18\x03 \x01(\bR\x05reset\"k\n" +
+	"\x05reset\x18\x03 \x01(\bR\x05reset\x120\n" +
+	"\x12not_for_sale_share\x18\x04 \x01(\x02H\x00R\x0fnotForSaleShare\x88\x01\x01B\x15\n" +
+	"\x13_not_for_sale_share\"k\n" +
 	"\rLabelledThing\x12\x10\n" +
 	"\x03row\x18\x01 \x01(\x04R\x03row\x12)\n" +
 	"\x05views\x18\x02 \x03(\v2\x13.shoppable.v1.ImageR\x05views\x12\x1d\n" +
@@ -3820,6 +3835,7 @@ func file_shoppable_v1_product_catalog_proto_init() {
 		(*UpsertProductsResponse_Result)(nil),
 		(*UpsertProductsResponse_Summary)(nil),
 	}
+	file_shoppable_v1_product_catalog_proto_msgTypes[27].OneofWrappers = []any{}
 	file_shoppable_v1_product_catalog_proto_msgTypes[29].OneofWrappers = []any{
 		(*CalibrateCatalogRequest_Config)(nil),
 		(*CalibrateCatalogRequest_Thing)(nil),

@@ -427,7 +427,8 @@ type MatchProductsRequest struct {
 	MaxProducts *uint32 `protobuf:"varint,4,opt,name=max_products,json=maxProducts,proto3,oneof" json:"max_products,omitempty"`
 	// Lowest confidence of a product returned, 0..1; default 0: all, with their decisions.
 	MinConfidence *float32 `protobuf:"fixed32,5,opt,name=min_confidence,json=minConfidence,proto3,oneof" json:"min_confidence,omitempty"`
-	// Confidence from which a product is called a MATCH, 0..1; default 0.75.
+	// Confidence from which a product is called a MATCH, 0..1; default 0.75. As confidences are calibrated, it is also the
+	// precision to be had: of what is called a MATCH, about this share or more is right.
 	MatchConfidence *float32 `protobuf:"fixed32,6,opt,name=match_confidence,json=matchConfidence,proto3,oneof" json:"match_confidence,omitempty"`
 	// Confidence from which a product is called SIMILAR, 0..match_confidence; default 0.2, or match_confidence if that
 	// is lower.
@@ -574,7 +575,11 @@ type MatchEvidence struct {
 	ViewSimilarity float32 `protobuf:"fixed32,4,opt,name=view_similarity,json=viewSimilarity,proto3" json:"view_similarity,omitempty"`
 	// By how much the product's similarity exceeds that of the best other product; negative for all but the first;
 	// absent if there is no other.
-	Margin        *float32 `protobuf:"fixed32,5,opt,name=margin,proto3,oneof" json:"margin,omitempty"`
+	Margin *float32 `protobuf:"fixed32,5,opt,name=margin,proto3,oneof" json:"margin,omitempty"`
+	// How many views of the thing were compared.
+	Views uint32 `protobuf:"varint,6,opt,name=views,proto3" json:"views,omitempty"`
+	// How many of them were, each by itself, more like this product than like any other.
+	AgreeingViews uint32 `protobuf:"varint,7,opt,name=agreeing_views,json=agreeingViews,proto3" json:"agreeing_views,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -640,6 +645,20 @@ func (x *MatchEvidence) GetViewSimilarity() float32 {
 func (x *MatchEvidence) GetMargin() float32 {
 	if x != nil && x.Margin != nil {
 		return *x.Margin
+	}
+	return 0
+}
+
+func (x *MatchEvidence) GetViews() uint32 {
+	if x != nil {
+		return x.Views
+	}
+	return 0
+}
+
+func (x *MatchEvidence) GetAgreeingViews() uint32 {
+	if x != nil {
+		return x.AgreeingViews
 	}
 	return 0
 }
@@ -1250,14 +1269,16 @@ const file_shoppable_v1_product_matcher_proto_rawDesc = "" +
 	"\x0f_min_confidenceB\x13\n" +
 	"\x11_match_confidenceB\x15\n" +
 	"\x13_similar_confidenceB\x0f\n" +
-	"\r_min_revision\"\xb7\x01\n" +
+	"\r_min_revision\"\xf4\x01\n" +
 	"\rMatchEvidence\x12\x1d\n" +
 	"\n" +
 	"view_index\x18\x01 \x01(\rR\tviewIndex\x12\x19\n" +
 	"\bimage_id\x18\x02 \x01(\tR\aimageId\x12\x1b\n" +
 	"\timage_uri\x18\x03 \x01(\tR\bimageUri\x12'\n" +
 	"\x0fview_similarity\x18\x04 \x01(\x02R\x0eviewSimilarity\x12\x1b\n" +
-	"\x06margin\x18\x05 \x01(\x02H\x00R\x06margin\x88\x01\x01B\t\n" +
+	"\x06margin\x18\x05 \x01(\x02H\x00R\x06margin\x88\x01\x01\x12\x14\n" +
+	"\x05views\x18\x06 \x01(\rR\x05views\x12%\n" +
+	"\x0eagreeing_views\x18\a \x01(\rR\ragreeingViewsB\t\n" +
 	"\a_margin\"c\n" +
 	"\x10CollapsedProduct\x12/\n" +
 	"\aproduct\x18\x01 \x01(\v2\x15.shoppable.v1.ProductR\aproduct\x12\x1e\n" +

@@ -104,6 +104,16 @@ def calibrate(
         Path | None,
         typer.Option("--labels", metavar="FILE", exists=True, dir_okay=False, help="Labelled pictures: see above."),
     ] = None,
+    not_for_sale: Annotated[
+        float | None,
+        typer.Option(
+            "--not-for-sale",
+            metavar="SHARE",
+            min=0,
+            max=0.9,
+            help="Share of the things met that the catalogue does not have, if the labels do not say: default 0.2.",
+        ),
+    ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Forget what was learned.")] = False,
     json: JsonOption = False,
     matcher: MatcherOption = None,
@@ -133,6 +143,8 @@ def calibrate(
         raise typer.BadParameter(f"{name!r} is a product; name a catalogue")
     if (labels is None) == (not reset):
         raise UsageError("give --labels FILE, or --reset")
+    if reset and not_for_sale is not None:
+        raise UsageError("--not-for-sale goes with --labels")
     try:
         things = read_labels(labels) if labels else []
     except LabelsError as error:
@@ -144,7 +156,9 @@ def calibrate(
         async with open_matcher(options, matcher) as (reporter, _, channel):
             with reporter.bar(f"reading {len(things)} things") as bar:
                 summary = None
-                config = pb.CalibrationConfig(catalog=f"catalogs/{catalog_id}", reset=reset)
+                config = pb.CalibrationConfig(
+                    catalog=f"catalogs/{catalog_id}", reset=reset, not_for_sale_share=not_for_sale
+                )
                 async for response in CatalogClient(channel).calibrate_catalog(config, _messages(things)):
                     if response.WhichOneof("response") == "summary":
                         summary = response.summary

@@ -11,8 +11,8 @@ CHUNK_BYTES = 256 * 1024
 Source = Path | str | AsyncIterable[bytes]
 
 
-def describe(source: Source | Iterable[bytes]) -> common_pb2.VideoSource:
-    """Return the message for a source.
+def describe(source: Source | Iterable[bytes], *, live: bool = False) -> common_pb2.VideoSource:
+    """Return the message for a source; `live` tells whether bytes that arrive over time may go on without end.
 
     Raises:
         FileNotFoundError: A path leads to no file.
@@ -22,6 +22,8 @@ def describe(source: Source | Iterable[bytes]) -> common_pb2.VideoSource:
     upload = common_pb2.VideoUpload()
     if isinstance(source, Path):
         upload.total_bytes = source.stat().st_size
+    else:
+        upload.live = live
     return common_pb2.VideoSource(upload=upload)
 
 

@@ -22,10 +22,9 @@ from shoppable.runtime.server import Assembly, Limit, Service
 from shoppable.v1 import frame_decoder_pb2
 
 
-@contextlib.asynccontextmanager
-async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
-    """Yield the decoder's services; its processes and threads end with the context."""
-    guards = Guards(
+def guards_of(settings: DecoderSettings) -> Guards:
+    """Return the limits of a video that is decoded in software."""
+    return Guards(
         formats=settings.formats,
         codecs=settings.codecs,
         max_pixels=settings.max_pixels,
@@ -34,6 +33,12 @@ async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
         max_idle_work_s=settings.max_idle_work_s,
         decode_threads=settings.decode_threads,
     )
+
+
+@contextlib.asynccontextmanager
+async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
+    """Yield the decoder's services; its processes and threads end with the context."""
+    guards = guards_of(settings)
     limits = Limits(memory_bytes=settings.max_video_memory_bytes)
     uploads = UploadLimits(
         max_bytes=settings.max_upload_bytes,

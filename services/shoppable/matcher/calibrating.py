@@ -16,7 +16,7 @@ from shoppable.matcher.catalogs import CatalogRecord
 from shoppable.matcher.centring import Centring, rooted
 from shoppable.matcher.comparing import Comparer, Look
 from shoppable.matcher.fits import Fit, everyday, fit_of
-from shoppable.matcher.fitting import QUERIES_PRIOR, REFERENCES_PRIOR, Example, fit_logistic, fit_means
+from shoppable.matcher.fitting import Example, fit_centring, fit_logistic
 from shoppable.matcher.locks import CatalogLocks
 from shoppable.matcher.names import catalog_name
 from shoppable.matcher.ports import CatalogGoneError, Embedder, ImageVectors, Pixels, VectorIndex, View
@@ -31,8 +31,8 @@ MAX_THINGS = 10_000
 _REFERENCES = 2000
 _CANDIDATES = 32  # as a match looks at
 _IN_WORK = 8  # things embedded, or compared, at a time
-# A thing counts so much with its product left out, where nobody said which things are not for sale: a fifth of all.
-LEFT_OUT_WEIGHT = 0.25
+# Of the things that will be met, where nobody said more: things are learned from with their product left out, too.
+NOT_FOR_SALE_SHARE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +102,16 @@ class Calibrator:
         embeddings = await self._embedder.embed(pictures)
         return [Look(embedding, view.colour) for embedding, view in zip(embeddings, views, strict=True)]
 
-    async def calibrate(self, record: CatalogRecord, things: Sequence[Thing]) -> Learned:
+    async def calibrate(
+        self, record: CatalogRecord, things: Sequence[Thing], *, not_for_sale_share: float | None = None
+    ) -> Learned:
         """Learn from things, and let matches use it.
+
+        `not_for_sale_share`, 0..0.9, is of the things that will be met; None leaves it to the labels.
 
         Raises:
             FailedPreconditionError: The catalogue is empty, or too old.
-            InvalidRequestError: A thing's product is not in the catalogue.
+            InvalidRequestError: A thing's product is not in the catalogue, or the labels say the share themselves.
         """
         if not record.rooted:
             raise FailedPreconditionError(
@@ -117,6 +121,7 @@ class Calibrator:
             )
         if not things:
             raise InvalidRequestError([Violation("thing", f"must be 1..{MAX_THINGS} things, and is 0")])
+        left_out_weight = _left_out_weight(things, not_for_sale_share)
         await self._check_products(record, things)
         references = await self._index.some_vectors(record.store, _REFERENCES)
         if not references:
@@ -126,15 +131,15 @@ class Calibrator:
         before = fit_of(record)
         centring = _centring(record, references, things)
         ranked = await self._rank(record, centring, things)
-        fit = Fit(centring, _calibration(ranked, before.calibration))
+        fit = Fit(centring, _calibration(ranked, before.calibration, left_out_weight))
         ranked_before = await self._rank(record, before.centring, things)
         revision = await self._store(record.catalog_id, fit.to_text())
         return Learned(
             revision=revision,
             things=len(things),
             not_for_sale=sum(not thing.product_id for thing in things),
-            before=quality_of(_answers(ranked_before, before.calibration)),
-            after=quality_of(_answers(ranked, fit.calibration)),
+            before=quality_of(_answers(ranked_before, before.calibration, left_out_weight)),
+            after=quality_of(_answers(ranked, fit.calibration, left_out_weight)),
         )
 
     async def reset(self, record: CatalogRecord) -> int:
@@ -185,27 +190,35 @@ class Calibrator:
 def _centring(record: CatalogRecord, references: Sequence[ImageVectors], things: Sequence[Thing]) -> Centring:
     embedder, shipped = everyday()
     known = shipped.centring.references if shipped.centring and record.embedder == embedder else None
-    own = fit_means(references, known, prior_images=REFERENCES_PRIOR)
     seen = [
         ImageVectors(rooted(look.embedding), look.colour)
         for thing in things
         for look in thing.looks
         if look.colour is not None
     ]
-    return Centring(own, fit_means(seen, own, prior_images=QUERIES_PRIOR) if seen else own)
+    return fit_centring(references, seen, known)
 
 
-def _calibration(ranked: Sequence[_Ranked], prior: Calibration) -> Calibration:
-    # What a fifth of left-out products stands for is known better where the caller said which things are not for sale.
-    leave_out = all(one.thing.product_id for one in ranked)
+def _left_out_weight(things: Sequence[Thing], share: float | None) -> float:
+    """Return how much a thing counts with its product left out: labels that name things not for sale know better."""
+    if all(thing.product_id for thing in things):
+        share = NOT_FOR_SALE_SHARE if share is None else share
+        return share / (1 - share)
+    if share is not None:
+        raise InvalidRequestError(
+            [Violation("config.not_for_sale_share", "must not be set: some of the labelled things have no product")]
+        )
+    return 0.0
 
+
+def _calibration(ranked: Sequence[_Ranked], prior: Calibration, left_out_weight: float) -> Calibration:
     def learned(*, plain: bool) -> list[Example]:
         found = []
         for one in ranked:
             first = (one.found_plain if plain else one.found)[:1]
-            other = (one.left_out_plain if plain else one.left_out)[:1] if leave_out else []
+            other = (one.left_out_plain if plain else one.left_out)[:1] if left_out_weight else []
             found += [Example(it.score, it.margin, it.product_id == one.thing.product_id) for it in first]
-            found += [Example(it.score, it.margin, right=False, weight=LEFT_OUT_WEIGHT) for it in other]
+            found += [Example(it.score, it.margin, right=False, weight=left_out_weight) for it in other]
         return found
 
     return Calibration(
@@ -214,14 +227,17 @@ def _calibration(ranked: Sequence[_Ranked], prior: Calibration) -> Calibration:
     )
 
 
-def _answers(ranked: Sequence[_Ranked], calibration: Calibration) -> list[Answer]:
+def _answers(ranked: Sequence[_Ranked], calibration: Calibration, left_out_weight: float) -> list[Answer]:
+    def sure(found: Sequence[Candidate]) -> float:
+        return calibration.confidence(found[0].score, found[0].margin, with_colour=True) if found else 0.0
+
     answers = []
     for one in ranked:
-        first = one.found[0] if one.found else None
-        sure = calibration.confidence(first.score, first.margin, with_colour=True) if first else 0.0
         ids = [candidate.product_id for candidate in one.found]
         place = ids.index(one.thing.product_id) if one.thing.product_id in ids else None
-        answers.append(Answer(sure, place, for_sale=bool(one.thing.product_id)))
+        answers.append(Answer(sure(one.found), place, for_sale=bool(one.thing.product_id)))
+        if left_out_weight:
+            answers.append(Answer(sure(one.left_out), None, for_sale=False, weight=left_out_weight))
     return answers
 
 

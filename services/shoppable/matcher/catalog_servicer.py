@@ -146,7 +146,9 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
         if config.reset:
             summary = messages.CalibrationSummary(revision=await self._calibrator.reset(record))
         else:
-            summary = learned_to_message(await self._calibrator.calibrate(record, things))
+            share = config.not_for_sale_share if config.HasField("not_for_sale_share") else None
+            learned = await self._calibrator.calibrate(record, things, not_for_sale_share=share)
+            summary = learned_to_message(learned)
         yield messages.CalibrateCatalogResponse(summary=summary)
 
     async def BackupCatalog(  # noqa: N802  # gRPC's name

@@ -15,7 +15,7 @@ from PIL import Image
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-_SIDE = 96  # pixels: enough for colours, and 3 ms of work
+_SIDE = 96  # pixels: enough for colours, and 1.5 ms of work
 _BORDER = 5  # pixels of the scaled picture
 _CELL = 12.0  # CIELAB units: the width of a cell in which border pixels count as one colour
 _DOMINANT_SHARE = 0.04  # of the border's pixels
@@ -41,11 +41,13 @@ def _centre_weights() -> Floats:
 
 
 _CENTRE = _centre_weights()
+_IS_BORDER = np.pad(np.zeros((_SIDE - 2 * _BORDER,) * 2, bool), _BORDER, constant_values=True)
+_CELL_CODE = np.array([1, 64, 64 * 64])  # cells of L, a and b lie within -32..31
 
 
-def describe(pixels: Pixels) -> Floats:
-    """Return the colours of a picture [height, width, 3]: SIZE numbers of 0..1, of length 1. Blocking."""
-    scaled = Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+def describe(picture: Image.Image) -> Floats:
+    """Return the colours of an RGB picture: SIZE numbers of 0..1, of length 1. Blocking."""
+    scaled = picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
     lab = _to_lab(np.asarray(scaled))
     return _histogram(lab, _foreground(lab))
 
@@ -62,38 +64,40 @@ def _to_lab(rgb: Pixels) -> Floats:
 
 def _foreground(lab: Floats) -> Floats:
     """Return each pixel's weight, 0..1: how much it differs from the border, and how near it is to the middle."""
-    inner = np.zeros((_SIDE, _SIDE), bool)
-    inner[_BORDER:-_BORDER, _BORDER:-_BORDER] = True
-    border = lab[~inner]
-    cells, cell_of_pixel, counts = np.unique(
-        np.floor(border / _CELL).astype(np.int32), axis=0, return_inverse=True, return_counts=True
-    )
-    sums = np.zeros((len(cells), 3), np.float32)
-    np.add.at(sums, cell_of_pixel.reshape(-1), border)
-    dominant = (sums / counts[:, None])[counts > _DOMINANT_SHARE * len(border)]
+    border = lab[_IS_BORDER]
+    # A cell as one number, which sorts much faster than three.
+    cells = np.floor(border / _CELL).astype(np.int64) @ _CELL_CODE
+    _, cell_of_pixel, counts = np.unique(cells, return_inverse=True, return_counts=True)
+    sums = np.stack([np.bincount(cell_of_pixel, weights=channel) for channel in border.T], axis=1)
+    dominant = (sums / counts[:, None])[counts > _DOMINANT_SHARE * len(border)].astype(np.float32)
     if not len(dominant):
         return _CENTRE
-    nearest = np.sqrt(((lab[:, :, None] - dominant) ** 2).sum(-1)).min(-1)
+    # The squared distance by its binomial: a product of matrices, and nothing so large as pixels times colours times 3.
+    squared = (lab**2).sum(-1)[..., None] - 2 * lab @ dominant.T + (dominant**2).sum(-1)
+    nearest = np.sqrt(np.maximum(squared.min(-1), 0))
     weights: Floats = np.clip((nearest - _NEAR) / (_FAR - _NEAR), 0, 1) * _CENTRE
     return weights if weights.sum() >= _LEAST_FOREGROUND * _CENTRE.sum() else _CENTRE
 
 
 def _histogram(lab: Floats, weights: Floats) -> Floats:
     """Count pixels, each shared among the bins nearest to it, so that a small shift of colour changes little."""
-    lightness = np.clip(lab[..., 0] / 100 * _LIGHT_BINS - 0.5, 0, _LIGHT_BINS - 1.001)
+    counted = weights > 0
+    share, kept = weights[counted].astype(np.float64), lab[counted]
+    lightness = np.clip(kept[:, 0] / 100 * _LIGHT_BINS - 0.5, 0, _LIGHT_BINS - 1.001)
     a, b = (
-        np.clip((lab[..., axis] + _AB_RANGE) / (2 * _AB_RANGE) * _HUE_BINS - 0.5, 0, _HUE_BINS - 1.001)
+        np.clip((kept[:, axis] + _AB_RANGE) / (2 * _AB_RANGE) * _HUE_BINS - 0.5, 0, _HUE_BINS - 1.001)
         for axis in (1, 2)
     )
-    counts = np.zeros(SIZE, np.float64)
-    for corner in range(8):
-        index = np.zeros(lab.shape[:2], np.int64)
-        share = weights.astype(np.float64)
-        for position, bins, bit in ((a, _HUE_BINS, 1), (b, _HUE_BINS, 2), (lightness, _LIGHT_BINS, 4)):
-            low = np.floor(position).astype(np.int64)
-            upper = bool(corner & bit)
-            share = share * (position - low if upper else 1 - (position - low))
-            index = index * bins + low + upper
-        counts += np.bincount(index.ravel(), weights=share.ravel(), minlength=SIZE)
+    # The eight bins around a pixel, as (index, weight), split along one axis after the other.
+    around = [(np.zeros(len(share), np.int64), share)]
+    for position, bins in ((a, _HUE_BINS), (b, _HUE_BINS), (lightness, _LIGHT_BINS)):
+        low = position.astype(np.int64)
+        above = position - low
+        around = [
+            (index * bins + low + upper, weight * (above if upper else 1 - above))
+            for index, weight in around
+            for upper in (0, 1)
+        ]
+    counts = np.sum([np.bincount(index, weights=weight, minlength=SIZE) for index, weight in around], axis=0)
     result: Floats = np.sqrt(counts / counts.sum()).astype(np.float32)
     return result

@@ -14,6 +14,7 @@ from shoppable.runtime.validation import Violations
 from shoppable.v1 import product_catalog_pb2 as messages
 
 _MAX_REQUEST_ID = 128
+_MAX_SHARE = 0.9  # of things not for sale
 
 
 async def read_calibration_config(
@@ -31,6 +32,8 @@ async def read_calibration_config(
     violations.check(parse_catalog_name(first.config.catalog) is not None, "config.catalog", CATALOG_NAME_RULE)
     rule = f"must be at most {_MAX_REQUEST_ID} characters"
     violations.check(len(first.config.request_id) <= _MAX_REQUEST_ID, "config.request_id", rule)
+    share = "not_for_sale_share"
+    violations.optional_number(first.config, share, low=0, high=_MAX_SHARE, default=0, prefix="config.")
     violations.raise_if_any()
     return first.config
 

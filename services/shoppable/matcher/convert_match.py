@@ -237,6 +237,8 @@ def _match_to_message(catalog_id: str, match: Match) -> product_matcher_pb2.Prod
             image_uri=candidate.image_uri,
             view_similarity=candidate.view_similarity,
             margin=candidate.margin,
+            views=candidate.views,
+            agreeing_views=candidate.agreeing_views,
         ),
         collapsed=[
             product_matcher_pb2.CollapsedProduct(

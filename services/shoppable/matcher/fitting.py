@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shoppable.matcher.calibration import MARGIN_BOUND, Logistic
-from shoppable.matcher.centring import Means
+from shoppable.matcher.centring import Centring, Means
 from shoppable.matcher.ports import ImageVectors
 
 # So many pictures weigh as much as what is known before. References: chosen on the grocery training photos and the
@@ -36,6 +36,15 @@ def fit_means(images: Sequence[ImageVectors], prior: Means | None, *, prior_imag
         np.mean([image.colour for image in images], axis=0, dtype=np.float64).astype(np.float32),
     )
     return own if prior is None else own.towards(prior, prior_images / (prior_images + len(images)))
+
+
+def fit_centring(references: Sequence[ImageVectors], seen: Sequence[ImageVectors], known: Means | None) -> Centring:
+    """Return what a catalogue's references, and pictures seen of things, teach about comparing.
+
+    `known` is what is known of references before.
+    """
+    own = fit_means(references, known, prior_images=REFERENCES_PRIOR)
+    return Centring(own, fit_means(seen, own, prior_images=QUERIES_PRIOR) if seen else own)
 
 
 def fit_logistic(examples: Sequence[Example], prior: Logistic) -> Logistic:

@@ -46,5 +46,6 @@ class PictureReader:
             except InvalidRequestError as error:
                 return error.violations[0]
             return Violation(field, "must be a readable picture")
-        square = Image.fromarray(pixels).resize((self._side, self._side), Image.Resampling.BILINEAR)
-        return np.asarray(square), colour.describe(pixels)
+        picture = Image.fromarray(pixels)
+        square = picture.resize((self._side, self._side), Image.Resampling.BILINEAR)
+        return np.asarray(square), colour.describe(picture)

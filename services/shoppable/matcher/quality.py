@@ -15,6 +15,7 @@ class Answer:
     confidence: float
     place: int | None
     for_sale: bool
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,25 @@ def quality_of(answers: Sequence[Answer]) -> Quality:
     return Quality(
         recall_at_1=_share([one.place == 0 for one in sold]),
         recall_at_5=_share([one.place is not None and one.place < 5 for one in sold]),
-        calibration_error=calibration_error([(one.confidence, one.place == 0) for one in answers]),
+        calibration_error=calibration_error([(one.confidence, one.place == 0, one.weight) for one in answers]),
         match_rate=_share([_is_called(one) for one in sold]),
-        match_precision=_share([one.place == 0 for one in called]) if called else None,
+        match_precision=sum(one.weight for one in called if one.place == 0) / sum(one.weight for one in called)
+        if called
+        else None,
     )
 
 
-def calibration_error(answers: Sequence[tuple[float, bool]]) -> float:
-    """Return the expected calibration error over ten equal bins (Naeini et al., AAAI 2015)."""
-    bins: list[list[tuple[float, bool]]] = [[] for _ in range(_BINS)]
-    for confidence, right in answers:
-        bins[min(_BINS - 1, int(confidence * _BINS))].append((confidence, right))
-    # The distance of the means times the share of a bin: the sum of differences over all answers.
-    return sum(abs(sum(confidence - right for confidence, right in one)) for one in bins) / max(1, len(answers))
+def calibration_error(answers: Sequence[tuple[float, bool, float]]) -> float:
+    """Return the expected calibration error over ten equal bins of (confidence, right, weight).
+
+    Naeini et al., AAAI 2015; 0 of no answers.
+    """
+    # The distance of a bin's means times the bin's share: the sum of differences over all answers.
+    differences = [0.0] * _BINS
+    for confidence, right, weight in answers:
+        differences[min(_BINS - 1, int(confidence * _BINS))] += weight * (confidence - right)
+    weights = sum(weight for _, _, weight in answers)
+    return sum(map(abs, differences)) / weights if weights else 0.0
 
 
 def _is_called(answer: Answer) -> bool:

@@ -24,7 +24,8 @@ class Candidate:
     """A product that a thing may be.
 
     `similarity` is the mean over the views of each view's best image, -1..1. `score` orders; it is the similarity and
-    what a hint is worth. `margin` is by how much the score exceeds the best other product's.
+    what a hint is worth. `margin` is by how much the score exceeds the best other product's. `agreeing_views` is how
+    many of the `views` are by themselves more like this product than like any other.
     """
 
     product_id: str
@@ -34,6 +35,8 @@ class Candidate:
     image_id: str
     image_uri: str
     view_similarity: float
+    views: int
+    agreeing_views: int
     margin: float | None = None
 
 
@@ -57,11 +60,23 @@ def rank(views: Sequence[ViewHits], *, category_hint: str = "") -> list[Candidat
             of_product = best.setdefault(image.product_id, {})
             if index not in of_product or value > of_product[index][0]:
                 of_product[index] = (value, image)
-    candidates = [_candidate(found, category_hint) for found in best.values()]
+    alike = [_most_alike(best, index) for index in range(len(views))]
+    candidates = [
+        _candidate(found, category_hint, views=len(views), agreeing_views=alike.count(product_id))
+        for product_id, found in best.items()
+    ]
     return with_margins(candidates)
 
 
-def _candidate(found: Mapping[int, tuple[float, ImageHit]], category_hint: str) -> Candidate:
+def _most_alike(best: Mapping[str, Mapping[int, tuple[float, ImageHit]]], view: int) -> str | None:
+    """Return the product that one view by itself is most like; None if it found nothing."""
+    values = [(-found[view][0], product_id) for product_id, found in best.items() if view in found]
+    return min(values)[1] if values else None
+
+
+def _candidate(
+    found: Mapping[int, tuple[float, ImageHit]], category_hint: str, *, views: int, agreeing_views: int
+) -> Candidate:
     similarity = sum(value for value, _ in found.values()) / len(found)
     view_index = max(found, key=lambda index: (found[index][0], -index))
     image = found[view_index][1]
@@ -73,6 +88,8 @@ def _candidate(found: Mapping[int, tuple[float, ImageHit]], category_hint: str) 
         image_id=image.image_id,
         image_uri=image.image_uri,
         view_similarity=_clamped(image.similarity),
+        views=views,
+        agreeing_views=agreeing_views,
     )
 
 

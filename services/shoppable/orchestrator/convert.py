@@ -9,6 +9,7 @@ from shoppable.orchestrator.convert_offers import (
     read_max_lag,
     read_offers,
     write_duration,
+    write_match,
     write_rematch_state,
     write_sensitive_range,
 )
@@ -26,7 +27,7 @@ from shoppable.orchestrator.domain import (
 from shoppable.orchestrator.settings import OrchestratorSettings
 from shoppable.runtime.images import write_jpeg
 from shoppable.runtime.validation import Violations
-from shoppable.v1 import common_pb2, orchestrator_pb2, product_matcher_pb2
+from shoppable.v1 import common_pb2, orchestrator_pb2
 
 _THUMBNAIL_QUALITY = 85
 _MAX_NAMES = 100  # of models or categories
@@ -224,15 +225,7 @@ def _write_object(
         supersedes=found.supersedes,
         derivation=_write_worn(found.worn) if found.worn else None,
     )
-    match = None if found.withheld else found.match
-    if match is None:
-        return message
-    if match.failure is not None:
-        message.match_status.CopyFrom(match.failure)
-        return message
-    message.products.extend(match.products)
-    message.decision = match.decision.value if match.decision else product_matcher_pb2.MATCH_DECISION_NO_MATCH
-    message.confidence = match.confidence or 0.0
+    write_match(None if found.withheld else found.match, message)
     return message
 
 

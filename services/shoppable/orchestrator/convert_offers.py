@@ -2,12 +2,12 @@
 
 from google.protobuf.duration_pb2 import Duration
 
-from shoppable.orchestrator.domain import FoundObject, OfferPolicy, SensitiveRange, Withheld
+from shoppable.orchestrator.domain import FoundObject, MatchOutcome, OfferPolicy, SensitiveRange, Withheld
 from shoppable.orchestrator.lookups import MAX_LOOKS
 from shoppable.orchestrator.offers import seen_s
 from shoppable.orchestrator.settings import OrchestratorSettings
 from shoppable.runtime.validation import Violations
-from shoppable.v1 import common_pb2, orchestrator_pb2
+from shoppable.v1 import common_pb2, orchestrator_pb2, product_matcher_pb2
 
 REMATCH_VERSION = 1
 _MAX_NAMES = 100
@@ -60,6 +60,20 @@ def write_rematch_state(found: FoundObject) -> orchestrator_pb2.RematchState:
     elif found.withheld:
         state.withheld = found.withheld.value
     return state
+
+
+def write_match(
+    match: MatchOutcome | None, message: orchestrator_pb2.ShoppableObject | orchestrator_pb2.RematchedObject
+) -> None:
+    """Write what the matcher said into an object's message, or why it could not; nothing if it was not asked."""
+    if match is None:
+        return
+    if match.failure is not None:
+        message.match_status.CopyFrom(match.failure)
+        return
+    message.products.extend(match.products)
+    message.decision = match.decision.value if match.decision else product_matcher_pb2.MATCH_DECISION_NO_MATCH
+    message.confidence = match.confidence or 0.0
 
 
 def write_sensitive_range(item: SensitiveRange) -> orchestrator_pb2.SensitiveRange:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shoppable.orchestrator.convert_offers import REMATCH_VERSION, read_offers
+from shoppable.orchestrator.convert_offers import REMATCH_VERSION, read_offers, write_match
 from shoppable.orchestrator.domain import MatchOptions, Withheld
 from shoppable.orchestrator.lookups import MAX_LOOKS
 from shoppable.orchestrator.rematching import Rematched, RematchRequest, SeenObject
 from shoppable.orchestrator.settings import OrchestratorSettings
 from shoppable.runtime.validation import Violations
-from shoppable.v1 import common_pb2, orchestrator_pb2, product_matcher_pb2
+from shoppable.v1 import common_pb2, orchestrator_pb2
 
 _MAX_TEXT = 200
 _LENGTH_TOLERANCE = 1e-3  # of a vector of length 1 that was sent and rounded
@@ -108,13 +108,5 @@ def _write_object(item: Rematched) -> orchestrator_pb2.RematchedObject:
         object_id=item.object_id,
         withheld=item.withheld.value if item.withheld else common_pb2.WITHHELD_REASON_UNSPECIFIED,
     )
-    match = item.match
-    if match is None:
-        return message
-    if match.failure is not None:
-        message.match_status.CopyFrom(match.failure)
-        return message
-    message.products.extend(match.products)
-    message.decision = match.decision.value if match.decision else product_matcher_pb2.MATCH_DECISION_NO_MATCH
-    message.confidence = match.products[0].confidence if match.products else 0.0
+    write_match(item.match, message)
     return message

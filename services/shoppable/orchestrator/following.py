@@ -105,10 +105,9 @@ class Follower:
         """Return the tracks that were still followed, at the end of the video."""
         return self._ended([*self._tracker.finish(), *self._worn.finish()], cut_s=None)
 
-    def followed_since(self, category: str) -> float | None:
-        """Return the earliest start of the tracks of a category that have not ended, or None."""
-        starts = [track.first.time_s for track in self._active if track.category == category]
-        return min(starts, default=None)
+    def starts(self, category: str) -> list[float]:
+        """Return when the tracks of a category that have not ended began."""
+        return [track.first.time_s for track in self._active if track.category == category]
 
     def confirmed(self) -> list[EndedTrack]:
         """Return the tracks in the picture that are no flicker, as they stand now."""

@@ -23,25 +23,20 @@ _SAME_COLOURS = 0.92
 _SAME_PLACE_BONUS = 0.1  # at full overlap: a thing that was covered for a while is where it was
 _INSTANT = 1e-6  # seconds: finer than any frame's time
 _BARELY = 1e-6  # the same product by the matcher's word alone, far from where it was and hardly alike
+_MAX_TRACKS = 64  # of an object: in a picture without end a thing may come back for ever
+_MAX_OPEN = 500  # objects
 _NEAR_BONUS = 0.2  # for things alike enough, which of them it is: less for each frame's width or height between them
 
 
 @dataclass(frozen=True)
 class MatchedTrack:
-    """A track that ended, and what the matcher said of its views; None if no catalogue was asked for."""
+    """What is kept of a track that ended; its pictures are not."""
 
-    ended: EndedTrack
-    match: MatchOutcome | None
-
-    @property
-    def track(self) -> Track:
-        """The track."""
-        return self.ended.track
-
-    @property
-    def segment(self) -> Segment:
-        """When it was there."""
-        return self.ended.segment
+    track: Track
+    segment: Segment
+    shot: int  # how many cuts were before it
+    looks: Sequence[Vector]  # the colours of its views
+    match: MatchOutcome | None  # what the matcher said of its views; None if no catalogue was asked for
 
 
 @dataclass
@@ -50,7 +45,8 @@ class TrackedObject:
 
     object_id: str
     category: str
-    tracks: list[MatchedTrack] = field(default_factory=list)
+    best_view: View
+    tracks: list[MatchedTrack] = field(default_factory=list)  # in order of time, at most 64
     supersedes: list[str] = field(default_factory=list)  # ids under which it was told of before it was recognised
 
     @property
@@ -69,6 +65,12 @@ class TrackedObject:
         tracks = [matched.track for matched in self.tracks]
         return sum(track.score_sum for track in tracks) / sum(track.seen for track in tracks)
 
+    def join(self, matched: MatchedTrack, best_view: View) -> None:
+        """Take in a further track."""
+        self.tracks.append(matched)
+        self.tracks.sort(key=lambda item: item.segment.start_s)
+        self.best_view = max(self.best_view, best_view, key=lambda view: view.quality)
+
     def observations(self) -> list[Observation]:
         """Return the sightings that are kept, in order of time."""
         return [observation for matched in self.tracks for observation in matched.track.observations]
@@ -79,10 +81,10 @@ class TrackedObject:
         shot = -1
         for matched in self.tracks:
             segment = matched.segment
-            if matched.ended.shot == shot and segment.start_s - joined[-1].end_s <= max_gap_s:
+            if matched.shot == shot and segment.start_s - joined[-1].end_s <= max_gap_s:
                 segment = Segment(joined.pop().start_s, segment.end_s)
             joined.append(segment)
-            shot = matched.ended.shot
+            shot = matched.shot
         return joined
 
     def label(self) -> str:
@@ -92,10 +94,6 @@ class TrackedObject:
             for label, score in matched.track.label_votes.items():
                 votes[label] += score
         return max(votes, key=lambda label: votes[label])
-
-    def best_view(self) -> View:
-        """Return the best view of all tracks."""
-        return max((matched.ended.views[0] for matched in self.tracks), key=lambda view: view.quality)
 
     def embeddings(self) -> list[product_matcher_pb2.Embedding]:
         """Return the embeddings of all views."""
@@ -114,37 +112,43 @@ class Identities:
         """Return an id that no object has."""
         return f"object-{next(self._ids)}"
 
-    def add(self, matched: MatchedTrack, *, told_as: str | None = None) -> TrackedObject:
-        """Return the object that the track belongs to: one that came back, or a new one.
+    def add(self, ended: EndedTrack, match: MatchOutcome | None, *, told_as: str | None = None) -> TrackedObject:
+        """Return the object that a track belongs to: one that came back, or a new one.
 
         `told_as` is the id, of `new_id`, under which the track was told of while it was in the picture, if it was.
         """
+        matched = MatchedTrack(ended.track, ended.segment, ended.shot, ended.looks, match)
         scored = [(self._likeness(candidate, matched), candidate) for candidate in self._open]
         best = max(scored, key=lambda pair: pair[0], default=(0.0, None))
         if best[1] is not None and best[0] > 0:
-            best[1].tracks.append(matched)
-            best[1].tracks.sort(key=lambda item: item.segment.start_s)
+            best[1].join(matched, ended.views[0])
             if told_as is not None:
                 best[1].supersedes.append(told_as)
             return best[1]
-        found = TrackedObject(told_as or self.new_id(), matched.track.category, [matched])
+        found = TrackedObject(told_as or self.new_id(), matched.track.category, ended.views[0], [matched])
         self._open.append(found)
         return found
 
-    def close(self, time_s: float, followed_since: Callable[[str], float | None]) -> list[TrackedObject]:
+    def close(self, time_s: float, unsettled: Callable[[str], Sequence[float]]) -> list[TrackedObject]:
         """Return and forget the objects that cannot change any more at a time of the video.
 
-        `followed_since` gives the earliest start of a category's tracks that are not added yet: one of them may turn
-        out to be an object that was last seen within the window before its start.
+        `unsettled` gives the starts of a category's tracks that are not added yet: one of them may turn out to be an
+        object that was last seen within the window before. Of more than 500 objects those that were last seen longest
+        ago do not come back.
         """
-        closed = [
-            item for item in self._open if item.last_seen_s < self._horizon(time_s, followed_since(item.category))
-        ]
+        closed = [item for item in self._open if self._is_settled(item, time_s, unsettled(item.category))]
+        if len(self._open) - len(closed) > _MAX_OPEN:
+            by_age = sorted(self._open, key=lambda item: item.last_seen_s)
+            closed = by_age[: max(len(closed), len(by_age) - _MAX_OPEN)]
         self._open = [item for item in self._open if not any(item is other for other in closed)]
         return closed
 
-    def _horizon(self, time_s: float, followed_since_s: float | None) -> float:
-        return (time_s if followed_since_s is None else min(time_s, followed_since_s)) - self._window_s
+    def _is_settled(self, item: TrackedObject, time_s: float, unsettled: Sequence[float]) -> bool:
+        seen_s = item.last_seen_s
+        if seen_s >= time_s - self._window_s:
+            return False
+        # What began while the object was still there is another thing, however long it stays.
+        return not any(seen_s - _INSTANT <= start_s <= seen_s + self._window_s for start_s in unsettled)
 
     def close_all(self) -> list[TrackedObject]:
         """Return and forget all objects, as at the end of the video."""
@@ -154,6 +158,8 @@ class Identities:
     def _likeness(self, candidate: TrackedObject, matched: MatchedTrack) -> float:
         """Return by how much two things are more alike than they must be to be one; 0 or less if they are two."""
         if candidate.category != matched.track.category or _region(candidate.worn) != _region(matched.track.worn):
+            return 0.0
+        if len(candidate.tracks) >= _MAX_TRACKS:
             return 0.0
         if any(_overlap(earlier.segment, matched.segment) for earlier in candidate.tracks):
             return 0.0
@@ -182,7 +188,7 @@ def _looks(candidate: TrackedObject, nearest: MatchedTrack, matched: MatchedTrac
     if before is not None and now is not None:
         return float(before @ now) - _SAME_EMBEDDING
     # One good look at each is enough: others may show what stands before them.
-    return max(float(one @ other) for one in nearest.ended.looks for other in matched.ended.looks) - _SAME_COLOURS
+    return max(float(one @ other) for one in nearest.looks for other in matched.looks) - _SAME_COLOURS
 
 
 def _by_products(candidate: TrackedObject, matched: MatchedTrack) -> bool | None:

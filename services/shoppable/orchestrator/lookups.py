@@ -2,16 +2,14 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
-
-from google.rpc import status_pb2
+from collections.abc import AsyncGenerator, Sequence
 
 from shoppable.orchestrator.domain import MatchOptions, MatchOutcome, View
 from shoppable.orchestrator.following import EndedTrack
-from shoppable.orchestrator.identity import MatchedTrack, TrackedObject
+from shoppable.orchestrator.identity import TrackedObject
 from shoppable.orchestrator.offers import OfferGate
 from shoppable.orchestrator.ports import ProductMatcher
-from shoppable.orchestrator.timing import StageClock
+from shoppable.orchestrator.tally import Tally
 from shoppable.v1 import product_matcher_pb2
 
 MAX_LOOKS = 8  # views that the matcher takes for one thing
@@ -27,34 +25,32 @@ class Lookups:
         gate: OfferGate,
         *,
         at_a_time: int,
-        record: Callable[[status_pb2.Status], None],
+        tally: Tally,
     ) -> None:
-        """Match by `options`, or nothing if None; `record` is told of each failure."""
+        """Match by `options`, or nothing if None."""
         self._matcher = matcher
         self._options = options
         self._gate = gate
-        self._record = record
+        self._tally = tally
         self._slots = asyncio.Semaphore(at_a_time)
         self._in_work: deque[tuple[EndedTrack, asyncio.Task[MatchOutcome | None]]] = deque()
-        self.clock = StageClock("match")
         self.searched: MatchOutcome | None = None  # the latest that did not fail
 
     def start(self, ended: EndedTrack) -> None:
         """Begin to match a track that ended."""
         self._in_work.append((ended, asyncio.create_task(self._match_track(ended), name="match")))
 
-    async def ended(self, *, block_above: int) -> AsyncGenerator[MatchedTrack, None]:
+    async def ended(self, *, block_above: int) -> AsyncGenerator[tuple[EndedTrack, MatchOutcome | None], None]:
         """Yield matched tracks in the order in which they were started; wait while more than that are in work."""
         while self._in_work and (self._in_work[0][1].done() or len(self._in_work) > block_above):
             ended, task = self._in_work[0]
             match = await task
             self._in_work.popleft()
-            yield MatchedTrack(ended, match)
+            yield ended, match
 
-    def earliest_start(self, category: str) -> float | None:
-        """Return when the first of a category's tracks in work began."""
-        starts = [ended.segment.start_s for ended, _ in self._in_work if ended.track.category == category]
-        return min(starts, default=None)
+    def starts(self, category: str) -> list[float]:
+        """Return when the tracks of a category that are in work began."""
+        return [ended.segment.start_s for ended, _ in self._in_work if ended.track.category == category]
 
     async def match(
         self, looks: Sequence[View] | Sequence[product_matcher_pb2.Embedding], category: str
@@ -63,12 +59,12 @@ class Lookups:
         if self._options is None:
             return None
         async with self._slots:
-            with self.clock.working():
+            with self._tally.matching.working():
                 outcome = await self._matcher.match(looks, category, self._options)
-        self.clock.items += 1
+        self._tally.matching.items += 1
         if outcome.failure:
-            self.clock.failed += 1
-            self._record(outcome.failure)
+            self._tally.matching.failed += 1
+            self._tally.fail("match", outcome.failure)
         else:
             self.searched = outcome
         return outcome

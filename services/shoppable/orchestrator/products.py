@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from shoppable.v1 import common_pb2, orchestrator_pb2, product_matcher_pb2
 
 _MAX_PRODUCTS = 10_000
-_MAX_OBJECTS = 1_000  # of one product; a film without end must not fill the memory
+# A film without end must fill neither the memory nor the message.
+_MAX_OBJECTS = 1_000  # of one product
+_MAX_ENTRIES = 100_000  # ids and spans, of all products
 
 _Span = tuple[int, int]  # nanoseconds, half-open
 
@@ -24,6 +26,7 @@ class FoundProducts:
 
     def __init__(self) -> None:
         self._found: dict[str, _Found] = {}
+        self._entries = 0
 
     def add(self, item: orchestrator_pb2.ShoppableObject) -> None:
         """Take in a final object; one that is no match changes nothing."""
@@ -32,13 +35,17 @@ class FoundProducts:
         product = item.products[0].product
         if product.name not in self._found and len(self._found) == _MAX_PRODUCTS:
             return
+        if self._entries >= _MAX_ENTRIES:
+            return
         found = self._found.setdefault(product.name, _Found(product.title))
         if len(found.object_ids) == _MAX_OBJECTS:
             return
         found.object_ids.append(item.object_id)
         found.confidence = max(found.confidence, item.confidence)
         spans = [(segment.start.ToNanoseconds(), segment.end.ToNanoseconds()) for segment in item.segments]
-        found.spans = _union([*found.spans, *spans])
+        joined = _union([*found.spans, *spans])
+        self._entries += 1 + len(joined) - len(found.spans)
+        found.spans = joined
 
     def listed(self) -> list[orchestrator_pb2.FoundProduct]:
         """Return the products in order of first appearance."""

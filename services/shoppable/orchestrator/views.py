@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ _HUE_BINS, _SATURATION_BINS, _VALUE_BINS = 12, 4, 4
 _SHARP_SIDE = 96  # pixels: sharpness is compared at one size
 _HALF_AREA = 96.0**2  # pixels: a crop of this size counts half of the largest
 _HALF_SHARPNESS = 80.0  # variance of the Laplacian that counts half; blurred crops of film have 5..50
+_MAX_SIDE = 640  # pixels, of a view that is kept: more than any model or thumbnail uses
 _MARGIN = 0.01  # share of the frame: a box nearer than this to its edge may be cut off
 _CUT_OFF_FACTOR = 0.5
 
@@ -76,6 +78,15 @@ def sharpness(view: Pixels) -> float:
     return float(laplacian.var())
 
 
+def _fitted(view: Pixels) -> Pixels:
+    """Return a crop, made smaller if it is larger than any that is used."""
+    if max(view.shape[:2]) <= _MAX_SIDE:
+        return view
+    picture = Image.fromarray(view)
+    picture.thumbnail((_MAX_SIDE, _MAX_SIDE))
+    return np.asarray(picture)
+
+
 class BestViews:
     """The best views of one track: at most `limit`, none closer in time than `spread_s`."""
 
@@ -90,7 +101,7 @@ class BestViews:
         if any(kept.quality >= view.quality for kept in near):
             return
         self._kept = [kept for kept in self._kept if all(kept is not other for other in near)]
-        self._kept.append(view)
+        self._kept.append(replace(view, crop=_fitted(view.crop)))
         self._kept.sort(key=lambda kept: kept.quality, reverse=True)
         del self._kept[self._limit :]
 

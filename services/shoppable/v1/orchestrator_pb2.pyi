@@ -200,8 +200,8 @@ class AnnotateOptions(_message.Message):
 
     @_builtins.property
     def live(self) -> Global___LiveOptions:
-        """Set it for a stream that comes as fast as it is filmed and does not end; default: every sampled frame is looked at,
-        and a slow stage slows the decoder.
+        """Set it for a stream that comes as fast as it is filmed and does not end, and whose source is an upload that is `live`;
+        default: every sampled frame is looked at, and a slow stage slows the decoder.
         """
 
     def __init__(
@@ -838,7 +838,9 @@ class AnnotateSummary(_message.Message):
 
     @_builtins.property
     def found_products(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundProduct]:
-        """The products that objects of this answer match, in order of first appearance; at most 10000."""
+        """The products that objects of this answer match, in order of first appearance; at most 10000, of at most 1000 objects
+        each, and 100000 object_ids and segments in all. What a stream without an end shows after that is not listed.
+        """
 
     def __init__(
         self,

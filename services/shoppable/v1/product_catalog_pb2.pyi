@@ -1046,24 +1046,34 @@ class CalibrationConfig(_message.Message):
     CATALOG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     RESET_FIELD_NUMBER: _builtins.int
+    NOT_FOR_SALE_SHARE_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
     """The catalogue's name."""
     request_id: _builtins.str
     """Ties attempts together in logs; at most 128 characters."""
     reset: _builtins.bool
     """Forget the calibration instead: no things may follow."""
+    not_for_sale_share: _builtins.float
+    """Share of the things that will be met which the catalogue does not have, 0..0.9: each labelled thing is also learned
+    from with its product left out, at the weight that makes up this share. Default 0.2. With 0, confidences are those
+    of a place where everything is for sale, and higher. Must not be set if a labelled thing has no product: then the
+    labels say it.
+    """
     def __init__(
         self,
         *,
         catalog: _builtins.str = ...,
         request_id: _builtins.str = ...,
         reset: _builtins.bool = ...,
+        not_for_sale_share: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_not_for_sale_share", b"_not_for_sale_share", "not_for_sale_share", b"not_for_sale_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "request_id", b"request_id", "reset", b"reset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_not_for_sale_share", b"_not_for_sale_share", "catalog", b"catalog", "not_for_sale_share", b"not_for_sale_share", "request_id", b"request_id", "reset", b"reset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__not_for_sale_share: _TypeAlias = _typing.Literal["not_for_sale_share"]  # noqa: Y015
+    _WhichOneofArgType__not_for_sale_share: _TypeAlias = _typing.Literal["_not_for_sale_share", b"_not_for_sale_share"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__not_for_sale_share) -> _WhichOneofReturnType__not_for_sale_share | None: ...
 
 Global___CalibrationConfig: _TypeAlias = CalibrationConfig  # noqa: Y015
 
@@ -1079,8 +1089,8 @@ class LabelledThing(_message.Message):
     row: _builtins.int
     """The caller's number of it; comes back when it was read."""
     product_id: _builtins.str
-    """The id of the product that it is; empty if the catalogue does not have it. If no thing is such a one, each is also
-    learned from with its product left out, as if a fifth of all things were not for sale.
+    """The id of the product that it is; empty if the catalogue does not have it. If no thing is such a one, see
+    `not_for_sale_share`.
     """
     @_builtins.property
     def views(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Image]:
@@ -1149,11 +1159,13 @@ class MatchQuality(_message.Message):
     recall_at_5: _builtins.float
     """Share of the things for sale whose product is among the first five."""
     calibration_error: _builtins.float
-    """By how much confidence differs from how often it is right, on average over ten equal bins of all things."""
+    """By how much confidence differs from how often it is right, on average over ten equal bins of all things, and of the
+    things with their product left out as far as they were learned from.
+    """
     match_rate: _builtins.float
     """Share of the things for sale that are called a MATCH at the default threshold."""
     match_precision: _builtins.float
-    """Share of those calls, of all things, that are right; absent if there are none."""
+    """Share of those calls, of all these things, that are right; absent if there are none."""
     def __init__(
         self,
         *,

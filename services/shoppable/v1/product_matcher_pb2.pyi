@@ -245,7 +245,9 @@ class MatchProductsRequest(_message.Message):
     min_confidence: _builtins.float
     """Lowest confidence of a product returned, 0..1; default 0: all, with their decisions."""
     match_confidence: _builtins.float
-    """Confidence from which a product is called a MATCH, 0..1; default 0.75."""
+    """Confidence from which a product is called a MATCH, 0..1; default 0.75. As confidences are calibrated, it is also the
+    precision to be had: of what is called a MATCH, about this share or more is right.
+    """
     similar_confidence: _builtins.float
     """Confidence from which a product is called SIMILAR, 0..match_confidence; default 0.2, or match_confidence if that
     is lower.
@@ -328,6 +330,8 @@ class MatchEvidence(_message.Message):
     IMAGE_URI_FIELD_NUMBER: _builtins.int
     VIEW_SIMILARITY_FIELD_NUMBER: _builtins.int
     MARGIN_FIELD_NUMBER: _builtins.int
+    VIEWS_FIELD_NUMBER: _builtins.int
+    AGREEING_VIEWS_FIELD_NUMBER: _builtins.int
     view_index: _builtins.int
     """Which view of the query was most like it, from 0."""
     image_id: _builtins.str
@@ -340,6 +344,10 @@ class MatchEvidence(_message.Message):
     """By how much the product's similarity exceeds that of the best other product; negative for all but the first;
     absent if there is no other.
     """
+    views: _builtins.int
+    """How many views of the thing were compared."""
+    agreeing_views: _builtins.int
+    """How many of them were, each by itself, more like this product than like any other."""
     def __init__(
         self,
         *,
@@ -348,10 +356,12 @@ class MatchEvidence(_message.Message):
         image_uri: _builtins.str = ...,
         view_similarity: _builtins.float = ...,
         margin: _builtins.float | None = ...,
+        views: _builtins.int = ...,
+        agreeing_views: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_margin", b"_margin", "margin", b"margin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_margin", b"_margin", "image_id", b"image_id", "image_uri", b"image_uri", "margin", b"margin", "view_index", b"view_index", "view_similarity", b"view_similarity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_margin", b"_margin", "agreeing_views", b"agreeing_views", "image_id", b"image_id", "image_uri", b"image_uri", "margin", b"margin", "view_index", b"view_index", "view_similarity", b"view_similarity", "views", b"views"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__margin: _TypeAlias = _typing.Literal["margin"]  # noqa: Y015
     _WhichOneofArgType__margin: _TypeAlias = _typing.Literal["_margin", b"_margin"]  # noqa: Y015

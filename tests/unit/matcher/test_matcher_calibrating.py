@@ -104,6 +104,28 @@ async def test_things_not_for_sale_make_it_less_sure(index: QdrantEdgeIndex, cal
     assert careful.confidence(0.3, 0.02, with_colour=True) < trusting.confidence(0.3, 0.02, with_colour=True)
 
 
+async def test_the_more_is_not_for_sale_the_less_sure_it_is(index: QdrantEdgeIndex, calibrator: Calibrator) -> None:
+    sure, errors = [], []
+    for share in (0.0, None, 0.2, 0.6):
+        learned = await calibrator.calibrate(await record(index), things(1), not_for_sale_share=share)
+        sure.append(fit_of(await record(index)).calibration.confidence(0.3, 0.02, with_colour=True))
+        errors.append(learned.after.calibration_error)
+        await calibrator.reset(await record(index))
+    assert sure[0] > sure[1] == sure[2] > sure[3]
+    # True where that share is not for sale, whatever the share.
+    assert max(errors) < 0.15, errors
+
+
+async def test_a_share_not_for_sale_is_refused_where_labels_say_it(
+    index: QdrantEdgeIndex, calibrator: Calibrator
+) -> None:
+    labelled = [*things(1), Thing(500, [seen(300, 1)], "")]
+    with pytest.raises(InvalidRequestError) as caught:
+        await calibrator.calibrate(await record(index), labelled, not_for_sale_share=0.1)
+    assert [violation.field for violation in caught.value.violations] == ["config.not_for_sale_share"]
+    assert (await record(index)).fit == ""
+
+
 async def test_a_label_of_no_product_is_named(index: QdrantEdgeIndex, calibrator: Calibrator) -> None:
     wrong = [replace(things(1)[0], product_id="p999", row=7)]
     with pytest.raises(InvalidRequestError) as caught:
@@ -170,3 +192,8 @@ def test_quality_counts_things_for_sale_and_all_claims() -> None:
     assert quality.match_precision == pytest.approx(1 / 3)
     assert quality.calibration_error == pytest.approx((0.1 + 0.78 + 0.1 + 0.8) / 4)
     assert quality_of([]).match_precision is None
+    # A claim with the product left out, a quarter of a thing, is a wrong one.
+    mixed = quality_of([*answers, Answer(0.95, None, for_sale=False, weight=0.25)])
+    assert (mixed.recall_at_1, mixed.match_rate) == (quality.recall_at_1, quality.match_rate)
+    assert mixed.match_precision == pytest.approx(1 / 3.25)
+    assert mixed.calibration_error == pytest.approx((abs(0.9 - 1 + 0.25 * 0.95) + 0.78 + 0.1 + 0.8) / 4.25)

@@ -45,6 +45,17 @@ def test_views_are_added_up_and_the_best_one_is_named() -> None:
     assert second.similarity == pytest.approx(0.6)
 
 
+def test_it_is_told_how_many_views_agree() -> None:
+    views = [
+        ViewHits([hit("a", 0.9), hit("b", 0.5)], None),
+        ViewHits([hit("a", 0.6), hit("b", 0.7)], None),
+        ViewHits([hit("a", 0.7), hit("b", 0.7)], {("a", "1"): 0.9, ("b", "1"): 0.2}),
+        ViewHits([], None),
+    ]
+    first, second = rank(views, category_hint="mugs")
+    assert [(one.product_id, one.agreeing_views, one.views) for one in (first, second)] == [("a", 2, 4), ("b", 1, 4)]
+
+
 def test_colour_turns_a_near_tie() -> None:
     images = [hit("navy", 0.80), hit("teal", 0.79)]
     assert rank([ViewHits(images, None)])[0].product_id == "navy"

@@ -3,7 +3,7 @@ import pytest
 
 from shoppable.orchestrator.domain import Box, Decision, Detection, MatchOutcome, Segment, View
 from shoppable.orchestrator.following import EndedTrack
-from shoppable.orchestrator.identity import Identities, MatchedTrack
+from shoppable.orchestrator.identity import Identities
 from shoppable.orchestrator.tracking import Sighting, Track
 from shoppable.v1 import product_catalog_pb2, product_matcher_pb2
 
@@ -25,7 +25,7 @@ def matched(start_s, end_s, *, looks=A, product=None, category="drinkware", left
         Decision.MATCH if product else Decision.NO_MATCH,
         [product_matcher_pb2.Embedding(values=looks.tolist())],
     )
-    return MatchedTrack(EndedTrack(track, Segment(start_s, end_s), [view]), outcome)
+    return EndedTrack(track, Segment(start_s, end_s), [view]), outcome
 
 
 def identities() -> Identities:
@@ -34,8 +34,8 @@ def identities() -> Identities:
 
 def test_a_thing_that_comes_back_becomes_another_segment_of_the_same_object():
     known = identities()
-    first = known.add(matched(0, 2))
-    assert known.add(matched(4, 6)) is first
+    first = known.add(*matched(0, 2))
+    assert known.add(*matched(4, 6)) is first
     assert [item.segment for item in first.tracks] == [Segment(0, 2), Segment(4, 6)]
 
 
@@ -50,42 +50,67 @@ def test_a_thing_that_comes_back_becomes_another_segment_of_the_same_object():
 )
 def test_another_thing_is_another_object(other, why):
     known = identities()
-    assert known.add(matched(0, 2)) is not known.add(other), why
+    assert known.add(*matched(0, 2)) is not known.add(*other), why
 
 
 def test_products_decide_if_both_are_sure():
     known = identities()
-    first = known.add(matched(0, 2, product="mug"))
-    assert known.add(matched(3, 4, product="mug", looks=MIXED)) is first
-    assert known.add(matched(5, 6, product="cup")) is not first
+    first = known.add(*matched(0, 2, product="mug"))
+    assert known.add(*matched(3, 4, product="mug", looks=MIXED)) is first
+    assert known.add(*matched(5, 6, product="cup")) is not first
 
 
 @pytest.mark.parametrize("product", ["bottle", None])
 def test_of_several_things_that_look_alike_the_one_that_stood_there_comes_back(product):
     known = identities()
-    left = known.add(matched(0, 2, left=0.1, product=product))
-    right = known.add(matched(0, 2, left=0.6, product=product))
-    assert known.add(matched(4, 6, left=0.62, product=product)) is right
-    assert known.add(matched(4, 6, left=0.12, product=product)) is left
+    left = known.add(*matched(0, 2, left=0.1, product=product))
+    right = known.add(*matched(0, 2, left=0.6, product=product))
+    assert known.add(*matched(4, 6, left=0.62, product=product)) is right
+    assert known.add(*matched(4, 6, left=0.12, product=product)) is left
 
 
 def test_without_embeddings_colours_decide():
     known = identities()
     first, second = matched(0, 2), matched(3, 4)
-    bare = [MatchedTrack(item.ended, None) for item in (first, second)]
-    assert known.add(bare[0]) is known.add(bare[1])
+    assert known.add(first[0], None) is known.add(second[0], None)
 
 
 def test_an_object_is_closed_once_it_cannot_come_back():
     known = identities()
-    gone = known.add(matched(0, 2))
-    assert known.close(6.9, lambda _: None) == []
-    assert known.close(7.1, lambda _: None) == [gone]
+    gone = known.add(*matched(0, 2))
+    assert known.close(6.9, lambda _: []) == []
+    assert known.close(7.1, lambda _: []) == [gone]
     assert known.close_all() == []
 
 
 def test_an_object_stays_open_while_a_track_of_its_category_may_be_it():
     known = identities()
-    gone = known.add(matched(0, 2))
-    assert known.close(60, lambda category: 4.0 if category == "drinkware" else None) == []
-    assert known.close(60, lambda category: None if category == "drinkware" else 4.0) == [gone]
+    gone = known.add(*matched(0, 2))
+    assert known.close(60, lambda category: [4.0] if category == "drinkware" else []) == []
+    assert known.close(60, lambda category: [] if category == "drinkware" else [4.0]) == [gone]
+
+
+def test_an_object_does_not_stay_open_for_a_thing_that_was_there_beside_it():
+    known = identities()
+    gone = known.add(*matched(4, 6))
+    stays_since = 1.0
+    assert known.close(60, lambda _: [stays_since]) == [gone]
+
+
+def test_a_thing_that_comes_back_for_ever_becomes_another_object_after_so_many_times():
+    known = identities()
+    ids = [known.add(*matched(4 * number, 4 * number + 2)).object_id for number in range(130)]
+    assert [ids.count(name) for name in dict.fromkeys(ids)] == [64, 64, 2]
+
+
+def test_of_very_many_objects_those_that_were_seen_longest_ago_are_closed():
+    known = identities()
+    added = [known.add(*matched(number / 200, 100 + number / 200)) for number in range(510)]
+    assert known.close(103, lambda _: []) == added[:10]
+
+
+def test_no_pictures_but_the_best_view_are_kept_of_what_ended():
+    known = identities()
+    found = [known.add(*matched(4 * number, 4 * number + 2)) for number in range(20)][-1]
+    assert len(found.tracks) == 20
+    assert not any(isinstance(value, View) for item in found.tracks for value in vars(item).values())

@@ -50,3 +50,8 @@ def test_what_is_only_similar_or_nothing_is_no_product_of_the_video():
 def test_what_one_product_holds_is_bounded():
     ((_, ids, spans),) = listed(*(thing(str(n), "cider", (3 * n, 3 * n + 1)) for n in range(1200)))
     assert len(ids) == len(spans) == 1000
+
+
+def test_what_all_products_hold_is_bounded():
+    found = listed(*(thing(str(n), f"product {n % 300}", (3 * n, 3 * n + 1)) for n in range(60_000)))
+    assert sum(len(ids) + len(spans) for _, ids, spans in found) == 100_000

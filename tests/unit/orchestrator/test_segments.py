@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shoppable.orchestrator.domain import Box, DetectedFrame, Detection, Frame, Segment
 from shoppable.orchestrator.following import Follower
-from shoppable.orchestrator.identity import Identities, MatchedTrack
+from shoppable.orchestrator.identity import Identities
 from shoppable.v1 import common_pb2
 
 MAX_GAP_S = 1.0
@@ -48,7 +48,7 @@ def objects_of(film, tolerance=0.0):
     identities = Identities(reentry_window_s=5.0)
     found = {}
     for ended in [*(track for frame in film for track in follower.take(frame)), *follower.finish()]:
-        item = identities.add(MatchedTrack(ended, None))
+        item = identities.add(ended, None)
         found[item.object_id] = item
     return list(found.values())
 

@@ -44,7 +44,7 @@ def test_the_best_view_of_a_thing_that_passes_behind_others_shows_it_whole(clips
     shots = clips["occlusion"]
     by_time = {shot.time_s: shot.things for shot in shots}
     for item in followed(noisy(shots, 0), pictures(shots)):
-        view = item.best_view()
+        view = item.best_view
         (shown,) = sorted(by_time[view.time_s], key=lambda thing: -view.box.iou(type(view.box)(*thing.box)))[:1]
         most = max(thing.visibility for things in by_time.values() for thing in things if thing.who == shown.who)
         assert shown.visibility >= 0.9 * most

@@ -86,3 +86,12 @@ def test_best_views_are_few_spread_in_time_and_hold_the_best(offers):
     assert all(later - earlier >= 0.4 for earlier, later in itertools.pairwise(times))
     if offers:
         assert kept[0].quality == max(rating for _, rating in offers)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "kept"), [(2160, 3840, (360, 640)), (1200, 100, (640, 53)), (50, 60, (50, 60))]
+)
+def test_a_view_is_kept_no_larger_than_any_use_of_it(height, width, kept):
+    views = BestViews(limit=4)
+    views.offer(View(0.0, INSIDE, np.zeros((height, width, 3), np.uint8), 0.5))
+    assert views.best_first()[0].crop.shape[:2] == kept

@@ -5,7 +5,7 @@ import pytest
 
 from shoppable.orchestrator.domain import Box, Derivation, DetectedFrame, Detection, Frame, Observation, Segment
 from shoppable.orchestrator.following import EndedTrack, Follower
-from shoppable.orchestrator.identity import Identities, MatchedTrack
+from shoppable.orchestrator.identity import Identities
 from shoppable.v1 import common_pb2
 from shoppable.v1.object_detector_pb2 import APPAREL_REGION_FEET, APPAREL_REGION_LOWER_BODY, APPAREL_REGION_UPPER_BODY
 
@@ -87,7 +87,7 @@ def test_what_a_model_sees_is_not_linked_with_what_none_saw_at_the_same_place():
 
     assert sorted((item.track.worn is None, item.track.seen) for item in ended) == [(False, 6), (True, 6)]
     identities = Identities(reentry_window_s=5.0)
-    assert len({identities.add(MatchedTrack(item, None)).object_id for item in ended}) == 2
+    assert len({identities.add(item, None).object_id for item in ended}) == 2
 
 
 def test_a_seen_thing_before_a_person_is_a_thing_of_its_own():
@@ -127,7 +127,7 @@ def test_a_cut_ends_the_tracks_and_who_comes_back_is_recognised():
     assert [item.segment for item in ended] == [Segment(0.0, pytest.approx(1.0)), Segment(1.0, pytest.approx(2.0))]
     assert [item.track.worn.person_id for item in ended] == ["person-1", "person-2"]
     identities = Identities(reentry_window_s=5.0)
-    found = [identities.add(MatchedTrack(item, None)) for item in ended]
+    found = [identities.add(item, None) for item in ended]
     assert found[0] is found[1]
     assert found[0].worn.person_id == "person-1"
 

@@ -36,10 +36,14 @@ class OrchestratorClient:
         *,
         timeout_s: float | None = None,
     ) -> ResponseStream[orchestrator_pb2.StreamAnnotateVideoResponse]:
-        """Yield the video's info, progress, objects as each is final, and a summary. A Path is uploaded."""
+        """Yield the video's info, progress, objects as each is final, and a summary. A Path is uploaded.
+
+        With `options.live`, bytes that arrive over time may go on without end.
+        """
 
         def requests() -> Iterator[orchestrator_pb2.StreamAnnotateVideoRequest]:
-            config = orchestrator_pb2.AnnotateConfig(source=describe(source), options=options)
+            described = describe(source, live=options is not None and options.HasField("live"))
+            config = orchestrator_pb2.AnnotateConfig(source=described, options=options)
             yield orchestrator_pb2.StreamAnnotateVideoRequest(config=config)
             for chunk in chunks(source):
                 yield orchestrator_pb2.StreamAnnotateVideoRequest(chunk=chunk)

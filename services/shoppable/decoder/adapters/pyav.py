@@ -137,7 +137,7 @@ class VideoFile:
         self._first = None
         if first is None:
             first, frames = self._frames_near(start_ns)
-        elif start_ns > first.time_ns and self._file.seekable():
+        elif start_ns > first.time_ns and self._file.seekable() and not self._last_key_frame_is(first, start_ns):
             self._pass = _Pass()  # what was decoded to know the video does not count
             first, frames = self._frames_near(start_ns)
         if first is not None:
@@ -151,11 +151,10 @@ class VideoFile:
         """
         if self._seeks_badly or until_ns <= after_ns:
             return False
-        entries = self._video.stream.index_entries
-        found = entries.search_timestamp(self._clock.ticks_at(until_ns)) if len(entries) > 1 else -1
-        if found < 0 or self._video.container.format.name == "mpegts":  # whose index holds only what was read
+        ticks = self._key_frame_before(until_ns)
+        if ticks is None:
             return until_ns - after_ns > _USUAL_KEY_INTERVAL_NS
-        return entries[found].timestamp > self._clock.ticks_at(after_ns)
+        return ticks > self._clock.ticks_at(after_ns)
 
     def close(self) -> None:
         """Close FFmpeg's side of the file; safe to repeat."""
@@ -167,6 +166,19 @@ class VideoFile:
         self._clock = Clock(self._video, keyframes_only=self._keyframes_only)
 
     # From a place on
+
+    def _last_key_frame_is(self, first: DecodedFrame, start_ns: int) -> bool:
+        """Return whether the way to a time is known to begin at the video's first frame, which is decoded already."""
+        ticks = self._key_frame_before(start_ns)
+        return ticks is not None and first.keyframe and ticks <= self._clock.ticks_at(first.time_ns)
+
+    def _key_frame_before(self, time_ns: int) -> int | None:
+        """Return the ticks of the last key frame that the index lists at or before a time; None without an index."""
+        entries = self._video.stream.index_entries
+        if len(entries) < 2 or self._video.container.format.name == "mpegts":  # whose index holds only what was read
+            return None
+        found = entries.search_timestamp(self._clock.ticks_at(time_ns))
+        return entries[found].timestamp if found >= 0 else None
 
     def _frames_near(self, start_ns: int) -> tuple[DecodedFrame | None, Iterator[DecodedFrame | None]]:
         """Return a key frame at or before a time, and the frames after it; or none, and all frames."""

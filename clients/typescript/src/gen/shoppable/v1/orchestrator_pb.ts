@@ -233,8 +233,8 @@ export type AnnotateOptions = Message<"shoppable.v1.AnnotateOptions"> & {
   includeRematchState: boolean;
 
   /**
-   * Set it for a stream that comes as fast as it is filmed and does not end; default: every sampled frame is looked at,
-   * and a slow stage slows the decoder.
+   * Set it for a stream that comes as fast as it is filmed and does not end, and whose source is an upload that is `live`;
+   * default: every sampled frame is looked at, and a slow stage slows the decoder.
    *
    * @generated from field: shoppable.v1.LiveOptions live = 32;
    */
@@ -956,7 +956,8 @@ export type AnnotateSummary = Message<"shoppable.v1.AnnotateSummary"> & {
   framesDropped: bigint;
 
   /**
-   * The products that objects of this answer match, in order of first appearance; at most 10000.
+   * The products that objects of this answer match, in order of first appearance; at most 10000, of at most 1000 objects
+   * each, and 100000 object_ids and segments in all. What a stream without an end shows after that is not listed.
    *
    * @generated from field: repeated shoppable.v1.FoundProduct found_products = 34;
    */

@@ -1,0 +1,95 @@
+"""A camera that never stops, through the real services: MPEG-TS and fragmented MP4, encoded while they are sent."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from shoppable.client import OrchestratorClient, open_channel
+from shoppable.v1 import orchestrator_pb2
+from support.catalogs import CATALOG
+from support.film_truth import seconds
+from support.live_camera import LiveCamera
+
+FILM_S = 14  # of the sample film
+RATE = 30  # of a camera that is too fast: more than two models on a CPU can look at
+MAX_LAG_S = 2.0
+CLOCK_WRAPS_S = 2**33 / 90_000  # of a transport stream: a day and two and a half hours
+
+
+@dataclass
+class Heard:
+    """What was said of a live stream."""
+
+    summary: orchestrator_pb2.AnnotateSummary | None = None
+    objects: list[orchestrator_pb2.ShoppableObject] = field(default_factory=list)
+    while_it_played: set[str] = field(default_factory=set)  # ids of objects that were told before the stream was over
+    elapsed_s: float = 0.0
+    lags_s: list[float] = field(default_factory=list)  # of the stream's time: how far the answers were behind
+    dropped: list[int] = field(default_factory=list)
+
+
+async def listen(suite, camera: LiveCamera, **options: object) -> Heard:
+    heard = Heard()
+    wanted = orchestrator_pb2.AnnotateOptions(
+        catalog=CATALOG, omit_thumbnails=True, include_provisional_objects=True, live={}, **options
+    )
+    async with open_channel(suite.endpoints["orchestrator"]) as channel:
+        async for message in OrchestratorClient(channel).stream_annotate(camera.chunks(), wanted, timeout_s=100):
+            match message.WhichOneof("response"):
+                case "object":
+                    heard.objects.append(message.object)
+                    if not camera.over:
+                        heard.while_it_played.add(message.object.object_id)
+                case "progress" if not camera.over:
+                    heard.lags_s.append(camera.sent_s - seconds(message.progress.time))
+                    heard.dropped.append(message.progress.frames_dropped)
+                case "summary":
+                    heard.summary = message.summary
+    assert heard.summary is not None
+    heard.elapsed_s = heard.summary.elapsed.ToMicroseconds() / 1e6
+    return heard
+
+
+def most_lag_s(heard: Heard) -> float:
+    """Return how far the answers may be behind, as fast as this machine is."""
+    detect = next(stage for stage in heard.summary.stages if stage.stage == "detect")
+    # Behind the frames that wait are eight at the detector, one or two between, and what came since the last progress.
+    at_work_s = 10 * heard.elapsed_s / detect.items
+    # Before them: what the demuxer needs before it gives the first frame, and a second that fragmented MP4 collects.
+    return MAX_LAG_S + 2 * at_work_s + 0.5 + 2.0
+
+
+async def test_a_camera_that_films_on_and_on_is_told_of_while_it_does(suite, samples: Path):
+    length_s = FILM_S + 4  # over the seam, where the times go on
+    camera = LiveCamera(samples / "film.mp4", seconds=length_s, clock_s=CLOCK_WRAPS_S - 9)
+    heard = await listen(suite, camera)
+    print(f"lags {[round(lag, 1) for lag in heard.lags_s]}, dropped {heard.dropped[-1]}")
+    summary = heard.summary
+    assert not summary.video.HasField("duration")
+    assert summary.frames_sampled == pytest.approx(5 * length_s, abs=2)
+    assert (summary.frames_failed, summary.damaged_packets, summary.truncated) == (0, 0, False)
+    assert len(heard.while_it_played) >= 8
+    final = [item for item in heard.objects if item.final]
+    assert len(final) == summary.objects >= 8
+    # What is in the picture at the start of the film is there again after the seam.
+    assert any(seconds(item.segments[-1].start) >= FILM_S for item in final)
+    assert max(heard.lags_s) <= most_lag_s(heard)
+
+
+@pytest.mark.parametrize("container", ["mpegts", "mp4"])
+async def test_a_camera_that_is_too_fast_is_kept_up_with_by_dropping_and_the_answer_says_how_much(
+    suite, samples: Path, container
+):
+    camera = LiveCamera(samples / "film.mp4", seconds=6, container=container, rate=RATE)
+    heard = await listen(suite, camera, sampling={"every_nth_frame": 1})
+    summary = heard.summary
+    print(
+        f"lags {[round(lag, 1) for lag in heard.lags_s]}, dropped {summary.frames_dropped} of {summary.frames_sampled}"
+    )
+    detect = next(stage for stage in summary.stages if stage.stage == "detect")
+    assert summary.frames_sampled == 6 * RATE
+    assert summary.frames_dropped > 0
+    assert summary.frames_dropped + detect.items == summary.frames_sampled
+    assert heard.dropped == sorted(heard.dropped)
+    assert max(heard.lags_s) <= most_lag_s(heard)

@@ -1,0 +1,70 @@
+"""What the decoder's benchmark holds the service against: PyAV in one process, as one would write it for this alone."""
+
+import time
+from dataclasses import dataclass
+
+import av
+from av.video.reformatter import VideoReformatter
+
+SIDE = 640  # pixels, the longest of a frame that leaves
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of one film."""
+
+    seconds: float
+    frames: list[tuple[int, int, int]]  # milliseconds, width, height
+
+
+def moments(length_s: float) -> list[float]:
+    """Return eight moments of a film, in seconds."""
+    return [length_s * (2 * number + 1) / 16 for number in range(8)]
+
+
+def alone(film: str, sampling: str, *, threads: int = 1, resize_first: bool = False) -> Run:
+    """Decode, sample, resize and make arrays, and keep nothing.
+
+    Args:
+        film: A file.
+        sampling: What the benchmark calls it. Frames are not looked at for cuts, which the service does.
+        threads: Of the codec; 0: one for each core.
+        resize_first: Whether frames are resized before they are converted, as the service does, or both at once.
+    """
+    started, frames = time.perf_counter(), []
+    with av.open(film) as container:
+        stream = container.streams.video[0]
+        stream.thread_count = threads
+        stream.thread_type = "AUTO" if threads != 1 else "SLICE"
+        scale = min(1.0, SIDE / max(stream.width, stream.height))
+        size = round(stream.width * scale), round(stream.height * scale)
+        resize, convert = VideoReformatter().reformat, VideoReformatter().reformat
+        for frame in _sampled(container, stream, sampling):
+            time_ms = int((frame.pts - (stream.start_time or 0)) * stream.time_base * 1000)
+            if resize_first:
+                frame = resize(frame, *size, threads=1)
+            height, width, _ = convert(frame, *size, "rgb24", threads=1).to_ndarray().shape
+            frames.append((time_ms, width, height))
+    return Run(time.perf_counter() - started, frames)
+
+
+def _sampled(container, stream, sampling):  # type: ignore[no-untyped-def]
+    if sampling == "8 moments":
+        for at in moments(float(stream.duration * stream.time_base)):
+            container.seek(int(at / stream.time_base), stream=stream)
+            shown = None
+            for frame in container.decode(stream):
+                if frame.time > at:
+                    break
+                shown = frame
+            yield shown
+        return
+    if sampling == "key frames":
+        stream.codec_context.skip_frame = "NONKEY"
+    due = 0.0
+    for frame in container.decode(stream):
+        if sampling in {"5 a second", "scenes"}:
+            if frame.time < due - 1e-6:
+                continue
+            due = (frame.time + 1e-6) // 0.2 * 0.2 + 0.2
+        yield frame
