@@ -13,7 +13,6 @@ from typing import Self, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from faults.clock import FaultyClock
 from faults.proxy import FaultProxy
 from faults.toxics import Toxic
 from shoppable.client import CatalogClient, open_channel
@@ -77,7 +76,6 @@ class FaultySuite:
     roots: tuple[Path, ...]
 
     def __post_init__(self) -> None:
-        self.clock = FaultyClock(self.folder / "clock")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="faulty suite", daemon=True)
         self._proxies = {name: FaultProxy(name) for name in HOPS}
@@ -118,7 +116,6 @@ class FaultySuite:
         return self._suite.log_folder
 
     def __enter__(self) -> Self:
-        self.clock.__enter__()
         self._thread.start()
         self._do(self._enter(), _START_LIMIT_S)
         return self
@@ -128,7 +125,6 @@ class FaultySuite:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self.clock.__exit__()
 
     async def _enter(self) -> None:
         for proxy in self._proxies.values():

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ghz import Step
+from ghz import CALLER, Step
 
+INFERENCE = "Triton"
 REFUSED = "ResourceExhausted"  # as ghz names it
 # More calls at a time that bring less than this of the best rate are no gain.
 _PLATEAU = 0.95
@@ -34,8 +35,10 @@ def exhausted(step: Step, server: str, cores: int, *, highest: bool) -> str:
         return f"the calls that the {server} takes at a time: {refused} refused"
     if sum(step.cpu.values()) >= _MACHINE_IS_FULL * cores:
         return f"the machine's cores: {shares(step.cpu)}"
-    if step.cpu.get(server, 0.0) >= _THREAD_IS_FULL:
-        return f"one core of the {server}, whose Python runs on one at a time: {shares(step.cpu)}"
+    pythons = {name: had for name, had in step.cpu.items() if name not in (CALLER, INFERENCE)}
+    busiest = max(pythons, key=lambda name: (pythons[name], name == server), default=server)
+    if pythons.get(busiest, 0.0) >= _THREAD_IS_FULL:
+        return f"one core of the {busiest}, whose Python runs on one at a time: {shares(step.cpu)}"
     if highest:
         return f"nothing yet: {shares(step.cpu)}"
     return f"no core: calls wait for each other or for a disk ({shares(step.cpu)})"

@@ -27,7 +27,7 @@ from ghz import CALLER, LoadToolError, Step, find_tool, run_ghz, step_of
 from machine import machine
 from material import prepare
 from process_costs import cost_of_tree
-from saturation import failures
+from saturation import INFERENCE, failures
 
 from shoppable.local.locations import SAMPLES
 from shoppable.local.suite import SERVICES, LocalSuite, SuiteOptions
@@ -103,7 +103,7 @@ async def sweep_suite(
     """Sweep every RPC. What an RPC makes at a step, the one that deletes it takes away at the same step."""
 
     def pids() -> dict[str, int]:
-        found = {name.replace("inference", "Triton"): pid for name, pid in suite.pids.items()}
+        found = {name.replace("inference", INFERENCE): pid for name, pid in suite.pids.items()}
         return {name: pid for name, pid in found.items() if pid}
 
     meter = Meter(pids, seconds)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
@@ -58,6 +59,7 @@ class Obedient(frame_decoder_pb2_grpc.FrameDecoderServiceServicer):
             except asyncio.CancelledError:
                 self.cancelled += 1
                 raise
+            self.seen.append((current_request_id(), remaining_s(99.0)))
         return frame_decoder_pb2.ProbeVideoResponse()
 
     async def DecodeFrames(self, request_iterator, context):
@@ -250,6 +252,21 @@ async def test_request_id_and_deadline_reach_the_work():
         assert second
         assert " " not in second
         assert unlimited == 99.0
+
+
+@pytest.mark.parametrize("seconds", [86_400, -3600], ids=["a day forward", "an hour back"])
+async def test_a_clock_that_is_set_changes_no_deadline_of_a_call_in_work(monkeypatch, seconds):
+    async with served() as (servicer, channel, _, _):
+        stub = frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel)
+        call = asyncio.ensure_future(stub.ProbeVideo(order("wait"), timeout=30))
+        await until(lambda: servicer.waiting == 1)
+        right = time.time
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: right() + seconds)
+            servicer.release.set()
+            await call
+        _, left = servicer.seen[-1]
+        assert 0 < left < 31  # gRPC rounds the time left up on its way
 
 
 async def test_an_outgoing_call_carries_the_request_id_of_the_call_it_serves():

@@ -91,6 +91,7 @@ def step(concurrency: int, calls: int, *, refused: int = 0, **cpu: float) -> ghz
             4,
             "the calls that the matcher takes at a time: 7 refused",
         ),
+        ([step(1, 10, matcher=0.1, decoder=1.1), step(4, 10, matcher=0.1)], 1, "one core of the decoder"),
         ([step(1, 96, matcher=0.9), step(4, 100, matcher=0.9)], 1, "one core"),
     ],
 )

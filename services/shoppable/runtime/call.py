@@ -3,6 +3,7 @@
 import contextlib
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -28,6 +29,13 @@ class Call:
     context: "grpc.aio.ServicerContext[object, object]"
     # What each message of the request must pass, once decoded; scopes add to it. A check raises a ServiceError.
     request_checks: list[Callable[[object], None]] = field(default_factory=list)
+    # When its caller stops waiting, on the monotonic clock; None: never.
+    deadline: float | None = None
+
+    @property
+    def left_s(self) -> float | None:
+        """The seconds until its deadline; None without one. A machine whose clock is set changes nothing in it."""
+        return None if self.deadline is None else self.deadline - time.monotonic()
 
 
 _caller: ContextVar[Caller | None] = ContextVar("shoppable_caller", default=None)
@@ -58,12 +66,21 @@ def remaining_s(limit_s: float) -> float:
         DeadlineExceededError: No time is left.
     """
     call = _current.get()
-    left = call.context.time_remaining() if call else None
+    left = call.left_s if call else None
     if left is None:
         return limit_s
     if left <= 0:
         raise DeadlineExceededError
     return min(left, limit_s)
+
+
+def deadline_of(context: "grpc.aio.ServicerContext[object, object]") -> float | None:
+    """Return when a call's caller stops waiting, on the monotonic clock; None if it waits for ever.
+
+    To be read when the call begins: gRPC tells the time left by the machine's clock, which may be set meanwhile.
+    """
+    left = context.time_remaining()
+    return None if left is None else time.monotonic() + left
 
 
 def request_id_of(metadata: Sequence[tuple[str, str | bytes]] | None) -> str:

@@ -4,17 +4,20 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
 import pytest
 
+from shoppable.matcher import upsert_writer
 from shoppable.matcher.adapters.qdrant_edge import QdrantEdgeIndex, open_edge_index
 from shoppable.matcher.filters import ProductFilter
 from shoppable.matcher.keeping import CatalogKeeper
 from shoppable.matcher.locks import CatalogLocks
 from shoppable.matcher.pictures import PictureReader
 from shoppable.matcher.ports import Counts
+from shoppable.matcher.products import now
 from shoppable.matcher.replacing import Replacer, UpsertTarget
 from shoppable.matcher.upserts import Outcome, RowResult, StreamLimits, Upserter
 from shoppable.runtime.errors import NotFoundError, UnavailableError
@@ -95,6 +98,19 @@ async def test_times_and_revisions_follow_the_changes(shop: Shop) -> None:
     assert (before.revision, after.revision) == (first.revision, second.revision)
     assert before.created == after.created
     assert before.updated < after.updated  # type: ignore[operator]
+
+
+async def test_times_do_not_run_backwards_when_the_clock_is_put_back(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shop.upsert(upsert_of("a"))
+    before = await shop.keeper.get_product("shop", "a")
+    monkeypatch.setattr(upsert_writer, "now", lambda: now() - timedelta(hours=1))
+    await shop.upsert(upsert_of("a", brand="new"), upsert_of("b", row=2))
+    after, other = [await shop.keeper.get_product("shop", product) for product in ("a", "b")]
+    assert before.updated <= after.updated  # type: ignore[operator]
+    assert before.updated <= other.created <= other.updated  # type: ignore[operator]
+    assert before.revision < after.revision
 
 
 async def test_the_last_row_of_a_product_wins(shop: Shop) -> None:

@@ -28,7 +28,7 @@ async def measurement(call: Call) -> AsyncIterator[None]:
         code = _code_name(call.context.code())
         raise
     except (asyncio.CancelledError, GeneratorExit):
-        left = call.context.time_remaining()
+        left = call.left_s
         code = "DEADLINE_EXCEEDED" if left is not None and left <= 0 else "CANCELLED"
         raise
     finally:

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from shoppable.runtime.call import Call, request_id_of, serving
+from shoppable.runtime.call import Call, deadline_of, request_id_of, serving
 from shoppable.runtime.errors import InvalidRequestError, Violation
 
 Scope = Callable[[Call], AbstractAsyncContextManager[None]]
@@ -43,7 +43,9 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
         @contextlib.asynccontextmanager
         async def scoped(raw: Any, context: Any) -> AsyncIterator[Any]:
             """Open the scopes and yield the decoded request, or an iterator of them."""
-            call = Call(service=service, method=method, request_id=request_id, context=context)
+            call = Call(
+                service=service, method=method, request_id=request_id, context=context, deadline=deadline_of(context)
+            )
             async with AsyncExitStack() as stack:
                 stack.enter_context(serving(call))
                 for scope in self._scopes:
