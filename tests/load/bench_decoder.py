@@ -5,11 +5,11 @@ must give the same frames, at the same times and of the same size, which is chec
 wall times; absolute times are printed for orientation only. PyAV alone decodes, samples, resizes to RGB, makes arrays,
 and keeps nothing; the service does that, looks for cuts, and a client in this process receives it all. `alone` resizes
 and converts in one call, as one would; `alone, resized first` in two, as the service does. The codec has one thread.
+What a frame costs in CPU, by process, is counted too: it depends less on what else the machine does.
 """
 
 import argparse
 import asyncio
-import contextlib
 import json
 import multiprocessing
 import os
@@ -18,27 +18,24 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TypeAlias
 
 import av
-from decoder_alone import SIDE, Run, alone, moments
+from decoder_alone import Run, alone, moments
 from decoder_containment import containment
 from decoder_films import hd_film, long_film
+from decoder_served import Service, machine_cpu_s
 from google.protobuf.duration_pb2 import Duration
 from rich.console import Console
 from rich.table import Table
 
-from shoppable.client import open_channel
-from shoppable.decoder.server import build
-from shoppable.decoder.settings import DecoderSettings
 from shoppable.decoder.workers.devices import Wish
-from shoppable.runtime.logs import configure_logs
-from shoppable.runtime.server import serving
-from shoppable.v1 import common_pb2, frame_decoder_pb2, frame_decoder_pb2_grpc
+from shoppable.v1 import common_pb2
 
+Row: TypeAlias = dict[str, object]
+_CORES = len(os.sched_getaffinity(0))
 PARTS = ("modes", "streams", "containment", "memory")
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 SAMPLINGS: dict[str, Callable[[float], common_pb2.FrameSampling]] = {
@@ -58,86 +55,6 @@ def _duration(seconds: float) -> Duration:
     return duration
 
 
-# The service
-
-
-def serve(films: Sequence[str], hardware: Wish, pipe: Connection) -> None:
-    """Serve in a process of its own until the pipe closes."""
-
-    async def main() -> None:
-        roots = tuple({Path(film).parent for film in films})
-        settings = DecoderSettings(port=0, file_roots=roots, hardware=hardware, log_level="warning")
-        configure_logs(settings)
-        async with serving(settings, build) as (_, address):
-            pipe.send(address)
-            with contextlib.suppress(EOFError):
-                await asyncio.to_thread(pipe.recv)
-
-    asyncio.run(main())
-
-
-def _memory_mb(process: int) -> float:
-    """Return the memory of a process and all below it; what several share counts once."""
-    try:
-        rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
-        threads = list(Path(f"/proc/{process}/task").iterdir())
-        children = [int(child) for thread in threads for child in (thread / "children").read_text().split()]
-    except OSError:  # it has just ended
-        return 0.0
-    return int(rollup.split("Pss:")[1].split()[0]) / 1024 + sum(map(_memory_mb, children))
-
-
-@dataclass
-class Service:
-    """A server in a process of its own."""
-
-    films: Sequence[Path]
-    hardware: Wish = "none"
-
-    async def __aenter__(self) -> "Service":
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        films = [str(film) for film in self.films]
-        self._process = context.Process(target=serve, args=(films, self.hardware, theirs))
-        self._process.start()
-        theirs.close()
-        self._channel = open_channel(await asyncio.to_thread(self._pipe.recv))
-        self._stub = frame_decoder_pb2_grpc.FrameDecoderServiceStub(await self._channel.__aenter__())
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._channel.__aexit__(None, None, None)
-        self._pipe.close()
-        await asyncio.to_thread(self._process.join)
-
-    async def decode(self, film: Path, sampling: common_pb2.FrameSampling) -> Run:
-        """Return what a call brings, and how long it takes."""
-        source = common_pb2.VideoSource(uri=film.as_uri())
-        config = frame_decoder_pb2.DecodeFramesConfig(source=source, sampling=sampling, longest_side=SIDE)
-
-        async def requests():  # type: ignore[no-untyped-def]
-            yield frame_decoder_pb2.DecodeFramesRequest(config=config)
-
-        started, frames = time.perf_counter(), []
-        async for response in self._stub.DecodeFrames(requests()):
-            if response.HasField("frame"):
-                frame = response.frame
-                frames.append((frame.time.ToMilliseconds(), frame.image.width, frame.image.height))
-        return Run(time.perf_counter() - started, frames)
-
-    async def memory_mb(self) -> float:
-        """Return the memory of the server and its workers."""
-        return await asyncio.to_thread(_memory_mb, self._process.pid or 0)
-
-    async def peak_mb(self, call: "asyncio.Task[Run]") -> float:
-        """Return the most memory that the server and its workers are seen to have during a call."""
-        peak = 0.0
-        while not call.done():
-            peak = max(peak, await self.memory_mb())
-            await asyncio.sleep(0.05)
-        return peak
-
-
 def length_s(film: Path) -> float:
     """Return a film's length."""
     with av.open(str(film)) as container:
@@ -153,32 +70,56 @@ ALONE = {
 }
 
 
-async def modes(film: Path, rounds: int, hardware: Wish) -> list[dict[str, object]]:
-    """Take the service and PyAV alone in turns, for each sampling; the first of each is a warm-up and is dropped."""
-    rows: list[dict[str, object]] = []
+async def modes(film: Path, rounds: int, hardware: Wish) -> tuple[list[Row], list[Row]]:
+    """Take the service and PyAV alone in turns, for each sampling; the first of each is a warm-up and is dropped.
+
+    Returns:
+        Ratios; and what a frame costs in CPU, by process, since a client and a service need both.
+    """
+    ratios: list[Row] = []
+    costs: list[Row] = []
     loop, length = asyncio.get_running_loop(), length_s(film)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         async with Service([film], hardware) as service:
             for name, sampling in SAMPLINGS.items():
-                runs: dict[str, list[float]] = {label: [] for label in ("service", *ALONE)}
+                runs: dict[str, list[Run]] = {label: [] for label in ("service", *ALONE)}
+                service_s, workers_s = service.cpu_s()
+                started, machine_s = time.perf_counter(), machine_cpu_s()
                 for _ in range(rounds + 1):
                     served = await service.decode(film, sampling(length))
-                    runs["service"].append(served.seconds)
+                    runs["service"].append(served)
                     for label, other in ALONE.items():
                         run = await loop.run_in_executor(pool, other, str(film), name)
-                        runs[label].append(run.seconds)
+                        runs[label].append(run)
                         _check_alike(name, served, run)
-                medians = {label: statistics.median(times[1:]) for label, times in runs.items()}
-                rows.append(
+                wall_s, machine_s = time.perf_counter() - started, machine_cpu_s() - machine_s
+                medians = {label: statistics.median(run.seconds for run in all_[1:]) for label, all_ in runs.items()}
+                what = {"film": film.name, "sampling": name, "frames": len(served.frames)}
+                ratios.append(
                     {
-                        "film": film.name,
-                        "sampling": name,
-                        "frames": len(served.frames),
+                        **what,
                         "ms a frame": medians["service"] / max(1, len(served.frames)) * 1000,
                         **{label: medians[label] / medians["service"] for label in ALONE},
                     }
                 )
-    return rows
+                cpu_s = {label: sum(run.cpu_s for run in all_) for label, all_ in runs.items()}
+                spent = {
+                    "PyAV alone": cpu_s["alone"],
+                    "worker": service.cpu_s()[1] - workers_s,
+                    "service": service.cpu_s()[0] - service_s,
+                    "client": cpu_s["service"],
+                }
+                ours_s = sum(spent.values()) + cpu_s["alone, resized first"] + cpu_s["alone, all cores"]
+                a_frame = 1000 / max(1, len(served.frames)) / (rounds + 1)
+                costs.append(
+                    {
+                        **what,
+                        **{who: seconds * a_frame for who, seconds in spent.items()},
+                        "best ratio": _CORES * spent["PyAV alone"] / (sum(spent.values()) - spent["PyAV alone"]),
+                        "others %": max(0.0, machine_s - ours_s) / wall_s / _CORES * 100,
+                    }
+                )
+    return ratios, costs
 
 
 def _check_alike(sampling: str, served: Run, run: Run) -> None:
@@ -189,7 +130,7 @@ def _check_alike(sampling: str, served: Run, run: Run) -> None:
         assert served.frames == run.frames, sampling
 
 
-async def streams(film: Path, rounds: int) -> list[dict[str, object]]:
+async def streams(film: Path, rounds: int) -> list[Row]:
     """Decode the same film in several calls at a time."""
     rows, sampling = [], common_pb2.FrameSampling(frames_per_second=5)
     async with Service([film]) as service:
@@ -205,9 +146,9 @@ async def streams(film: Path, rounds: int) -> list[dict[str, object]]:
     return rows
 
 
-async def memory() -> list[dict[str, object]]:
+async def memory() -> list[Row]:
     """Decode a film of one minute and one of an hour, each by a server of its own, and compare their peaks."""
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for minutes in (1, 60):
         film = long_film(minutes)
         async with Service([film]) as service:
@@ -226,10 +167,10 @@ def machine() -> str:
         platform.machine(),
     )
     load = os.getloadavg()[0]
-    return f"{len(os.sched_getaffinity(0))} cores, {model}, Python {platform.python_version()}, load {load:.1f}"
+    return f"{_CORES} cores, {model}, Python {platform.python_version()}, load {load:.1f}"
 
 
-def show(console: Console, title: str, rows: Sequence[dict[str, object]]) -> None:
+def show(console: Console, title: str, rows: Sequence[Row]) -> None:
     """Print a table."""
     table = Table(title=title)
     columns = list(dict.fromkeys(column for row in rows for column in row))
@@ -246,9 +187,9 @@ async def measure(arguments: argparse.Namespace) -> dict[str, object]:
     figures: dict[str, object] = {"machine": machine()}
     if "modes" in arguments.parts:
         films = arguments.film or [hd_film(), SAMPLES / "film.mp4"]
-        figures["modes"] = [
-            row for film in films for row in await modes(film.resolve(), arguments.rounds, arguments.hardware)
-        ]
+        measured = [await modes(film.resolve(), arguments.rounds, arguments.hardware) for film in films]
+        figures["modes"] = [row for ratios, _ in measured for row in ratios]
+        figures["costs"] = [row for _, costs in measured for row in costs]
     if "streams" in arguments.parts:
         figures["streams"] = await streams(hd_film(), arguments.rounds)
     if "containment" in arguments.parts:
@@ -275,6 +216,7 @@ def main() -> None:
     console = Console(stderr=arguments.json)
     for name, title in (
         ("modes", "frames a second of the service, as a ratio to those of PyAV alone"),
+        ("costs", "ms of CPU a frame; the ratio if all cores were full; and how much of them others took"),
         ("streams", "several films at a time, 5 frames a second of 1280 x 720 at 30"),
         ("containment", "what a locked-in process for each video costs"),
         ("memory", "peak memory of the server and its workers"),
