@@ -47,7 +47,7 @@ class Seen:
 async def film(minutes: float, rate: int, frames_per_second: float) -> Seen:
     """Film for so long and return what was seen."""
     seen = Seen()
-    async with loaded_suite() as (suite, traffic):
+    async with loaded_suite() as (suite, traffic, _):
         camera = LiveCamera(FILM, seconds=60 * minutes, rate=rate)
         names = (*SERVICES, "inference")
         watching = asyncio.create_task(_watch(seen, lambda: {name: _memory_mb(suite.pids[name]) for name in names}))

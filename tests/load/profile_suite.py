@@ -64,7 +64,7 @@ def add_up(samples: str, services: Mapping[int, str]) -> Shares:
 
 async def profile(films: int) -> Shares:
     """Annotate the film so often and return where the CPU went."""
-    async with loaded_suite() as (suite, traffic):
+    async with loaded_suite() as (suite, traffic, _):
         client: OrchestratorClient = traffic.orchestrator
         options = orchestrator_pb2.AnnotateOptions(catalog="catalogs/sample")
 
