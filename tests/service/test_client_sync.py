@@ -41,18 +41,19 @@ class Told(frame_decoder_pb2_grpc.FrameDecoderServiceServicer):
     async def DecodeFrames(self, request_iterator, context):
         self.attempts += 1
         self.metadata = dict(context.invocation_metadata())
-        yield frame_decoder_pb2.DecodeFramesResponse(video=common_pb2.VideoInfo(codec="h264"))
-        chunks = 0
-        async for request in request_iterator:
-            self.bytes += len(request.chunk)
-            chunks += request.WhichOneof("request") == "chunk"
-            if self.refuse_after is not None and chunks >= self.refuse_after:
-                raise InvalidRequestError([Violation("config.source", "must be liked")], reason="NOT_LIKED")
-        if self.hang:
-            try:
+        try:
+            yield frame_decoder_pb2.DecodeFramesResponse(video=common_pb2.VideoInfo(codec="h264"))
+            chunks = 0
+            async for request in request_iterator:
+                self.bytes += len(request.chunk)
+                chunks += request.WhichOneof("request") == "chunk"
+                if self.refuse_after is not None and chunks >= self.refuse_after:
+                    raise InvalidRequestError([Violation("config.source", "must be liked")], reason="NOT_LIKED")
+            if self.hang:
                 await asyncio.sleep(60)
-            finally:
-                self.cancelled.set()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
         yield frame_decoder_pb2.DecodeFramesResponse(summary=frame_decoder_pb2.DecodeSummary())
 
 
