@@ -23,6 +23,7 @@ METHODS = {
     "detector": "StreamDetectObjects",
     "matcher": "MatchProducts",
 }
+MODELS = 3  # two detectors and the embedder; a health check asks each for one inference
 LIMIT_S = 60
 _STILL_S = 2.0
 
@@ -95,11 +96,12 @@ async def test_callers_that_leave_end_the_work_in_every_service(suite, meters, s
     else:
         assert all(isinstance(error, ShoppableError) for error in endings), endings
         assert {error.code for error in endings} == {grpc.StatusCode.DEADLINE_EXCEEDED}
-    # What Triton was computing it ends; nothing more is given to it. No process decodes any more.
+    # What Triton was computing it ends; nothing more is given to it, but for one round of the health checks. No process
+    # decodes any more.
     await asyncio.sleep(0.3)
     quiet = meters.work_done()
     await asyncio.sleep(0.7)
-    assert meters.work_done() == quiet
+    assert meters.work_done() - quiet <= MODELS
     assert workers_of(suite.pid("decoder")) == []
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # The guardian's own time to end what is left, on top of the server's grace.
 _GUARDIAN_LIMIT_S = 15.0
+_AT_ONCE = signal.SIGQUIT
 
 
 class GuardedProcess:
@@ -52,8 +53,8 @@ class GuardedProcess:
             OSError: The program cannot be started.
         """
         log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            process = await asyncio.create_subprocess_exec(
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
                 sys.executable,
                 "-I",
                 "-S",
@@ -69,14 +70,15 @@ class GuardedProcess:
                 env=dict(environment),
                 process_group=0,
             )
-        finally:
-            os.close(log)
+        )
+        starting.add_done_callback(lambda _: os.close(log))
         try:
+            process = await asyncio.shield(starting)
             assert process.stdout is not None  # noqa: S101 -- asked for above
             line = await process.stdout.readline()
-        except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
+        except asyncio.CancelledError:
+            # asyncio kills a process that it loses sight of; without its guardian, what a server started lives on.
+            await _end_at_once(await starting)
             raise
         if not line:
             raise OSError(f"cannot start {command[0]}: exit status {await process.wait()}")
@@ -102,7 +104,7 @@ class GuardedProcess:
             at_once: Without the grace, for a server that no longer answers.
         """
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGQUIT if at_once else signal.SIGTERM)
+            self._process.send_signal(_AT_ONCE if at_once else signal.SIGTERM)
         try:
             async with asyncio.timeout(self._grace_s + _GUARDIAN_LIMIT_S):
                 await self._process.wait()
@@ -111,3 +113,9 @@ class GuardedProcess:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
             await self._process.wait()
+
+
+async def _end_at_once(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(_AT_ONCE)
+    await process.wait()
