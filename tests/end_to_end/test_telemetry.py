@@ -90,9 +90,10 @@ async def test_log_records_of_every_service_carry_the_trace(called):
             )
         }
 
-    # Other tests annotate as well, each call in a trace of its own.
-    traces = {span.trace.hex() for span in spans_of_the_call(called).values()}
-    await until(lambda: any(apps(trace) == {"orchestrator", "decoder", "detector", "matcher"} for trace in traces))
+    def traces() -> set[str]:  # other tests annotate as well, each call in a trace of its own
+        return {span.trace.hex() for span in spans_of_the_call(called).values()}
+
+    await until(lambda: any(apps(trace) == {"orchestrator", "decoder", "detector", "matcher"} for trace in traces()))
 
 
 async def test_the_request_id_is_in_the_log_of_every_service(called):
