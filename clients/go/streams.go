@@ -57,11 +57,14 @@ func (c *Client) Detect(
 func (c *Client) Upsert(
 	ctx context.Context, config *pb.UpsertProductsConfig, upserts iter.Seq[*pb.ProductUpsert],
 ) iter.Seq2[*pb.UpsertProductsResponse, error] {
-	return exchange(ctx, c.Catalogs.UpsertProducts, headed(
+	return exchange(ctx, c.Catalogs.UpsertProducts, committed(
 		&pb.UpsertProductsRequest{Request: &pb.UpsertProductsRequest_Config{Config: config}},
 		upserts,
 		func(upsert *pb.ProductUpsert) *pb.UpsertProductsRequest {
 			return &pb.UpsertProductsRequest{Request: &pb.UpsertProductsRequest_Upsert{Upsert: upsert}}
+		},
+		func(commit *pb.StreamCommit) *pb.UpsertProductsRequest {
+			return &pb.UpsertProductsRequest{Request: &pb.UpsertProductsRequest_Commit{Commit: commit}}
 		}))
 }
 
@@ -69,11 +72,14 @@ func (c *Client) Upsert(
 func (c *Client) Calibrate(
 	ctx context.Context, config *pb.CalibrationConfig, things iter.Seq[*pb.LabelledThing],
 ) iter.Seq2[*pb.CalibrateCatalogResponse, error] {
-	return exchange(ctx, c.Catalogs.CalibrateCatalog, headed(
+	return exchange(ctx, c.Catalogs.CalibrateCatalog, committed(
 		&pb.CalibrateCatalogRequest{Request: &pb.CalibrateCatalogRequest_Config{Config: config}},
 		things,
 		func(thing *pb.LabelledThing) *pb.CalibrateCatalogRequest {
 			return &pb.CalibrateCatalogRequest{Request: &pb.CalibrateCatalogRequest_Thing{Thing: thing}}
+		},
+		func(commit *pb.StreamCommit) *pb.CalibrateCatalogRequest {
+			return &pb.CalibrateCatalogRequest{Request: &pb.CalibrateCatalogRequest_Commit{Commit: commit}}
 		}))
 }
 
@@ -88,6 +94,22 @@ func headed[R, T any](config *R, items iter.Seq[*T], wrap func(*T) *R) iter.Seq2
 				return
 			}
 		}
+	}
+}
+
+// committed yields the config of a stream, then its items, and then that these were all.
+func committed[R, T any](
+	config *R, items iter.Seq[*T], wrap func(*T) *R, end func(*pb.StreamCommit) *R,
+) iter.Seq2[*R, error] {
+	return func(yield func(*R, error) bool) {
+		var count uint64
+		for request, err := range headed(config, items, wrap) {
+			if !yield(request, err) {
+				return
+			}
+			count++
+		}
+		yield(end(&pb.StreamCommit{Count: count - 1}), nil) // the config is not counted
 	}
 }
 

@@ -198,6 +198,7 @@ def _catalogs(material: Material) -> dict[str, Load]:
             [
                 product_catalog_pb2.CalibrateCatalogRequest(config={"catalog": LABELLED}),
                 product_catalog_pb2.CalibrateCatalogRequest(thing=thing),
+                product_catalog_pb2.CalibrateCatalogRequest(commit={"count": 1}),
             ],
             "by one labelled photo",
         ),

@@ -12,7 +12,7 @@ import pytest
 
 from shoppable.runtime.images import write_jpeg
 from shoppable.v1 import common_pb2, product_catalog_pb2
-from support.catalogs import CATALOG, MatcherClient, matcher_client, sample_upserts, settings_of, violations_of
+from support.catalogs import CATALOG, MatcherClient, matcher_client, reason_of, sample_upserts, settings_of, violations_of
 
 Request = product_catalog_pb2.CalibrateCatalogRequest
 Thing = product_catalog_pb2.LabelledThing
@@ -36,7 +36,8 @@ def film_things(samples: Path) -> list[Thing]:
 
 def stream_of(things: Sequence[Thing], **config: Any) -> list[Request]:
     first = Request(config=product_catalog_pb2.CalibrationConfig(catalog=CATALOG, **config))
-    return [first, *(Request(thing=thing) for thing in things)]
+    last = Request(commit=product_catalog_pb2.StreamCommit(count=len(things)))
+    return [first, *(Request(thing=thing) for thing in things), last]
 
 
 async def calibrate(
@@ -94,7 +95,9 @@ async def test_a_calibration_that_cannot_be_right_names_what_is_wrong(
             ([], "config"),
             (stream_of([Thing(row=1)])[1:], "config"),
             (stream_of([]), "thing"),
-            ([*stream_of([]), *stream_of([])], "thing"),
+            ([*stream_of([])[:1], *stream_of([])], "config"),
+            ([*stream_of([]), *stream_of([])], "commit"),
+            ([*stream_of([Thing(row=1, views=[picture])])[:2], *stream_of([])[1:]], "commit.count"),
             (stream_of([Thing(row=1)]), "thing[1].views"),
             (stream_of([Thing(row=2, views=[picture, broken])]), "thing[2].views[1]"),
             (stream_of([Thing(row=3, views=[picture], product_id="no-such")]), "thing[3].product_id"),
@@ -106,6 +109,9 @@ async def test_a_calibration_that_cannot_be_right_names_what_is_wrong(
                 await calibrate(client, requests)
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert [name.removesuffix(".data") for name in violations_of(caught.value)] == [field]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await calibrate(client, stream_of([Thing(row=7, views=[picture], product_id="no-such")])[:-1])
+        assert reason_of(caught.value) == "NOT_COMMITTED"
         nowhere = Request(config=product_catalog_pb2.CalibrationConfig(catalog="catalogs/nowhere"))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await calibrate(client, [nowhere])

@@ -51,7 +51,9 @@ async def endpoint(repository: Path) -> AsyncIterator[str]:
         await server.stop()
 
 
-async def replace(client: MatcherClient, upserts: Sequence[Upsert], *, before_end: object = None) -> pb.UpsertSummary:
+async def replace(
+    client: MatcherClient, upserts: Sequence[Upsert], *, before_end: object = None, commit: bool = True
+) -> pb.UpsertSummary:
     """Send products as all that the catalogue shall have."""
     call = client.catalogs.UpsertProducts()
     config = pb.UpsertProductsConfig(catalog=CATALOG, replace_catalog=True)
@@ -62,6 +64,8 @@ async def replace(client: MatcherClient, upserts: Sequence[Upsert], *, before_en
         assert (await call.read()).HasField("result")
     if before_end is not None:
         await before_end()  # type: ignore[operator]
+    if commit:
+        await call.write(pb.UpsertProductsRequest(commit=pb.StreamCommit(count=len(upserts))))
     await call.done_writing()
     response = await call.read()
     if response is grpc.aio.EOF:
@@ -137,6 +141,11 @@ async def test_what_breaks_off_or_is_refused_or_overtaken_leaves_the_catalogue_a
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await replace(client, [*UPSERTS[:3], bare])
         assert reason_of(refused.value) == "PRODUCTS_REFUSED"
+        assert await catalog(client) == before
+
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await replace(client, UPSERTS[:3], commit=False)
+        assert reason_of(refused.value) == "NOT_COMMITTED"
         assert await catalog(client) == before
 
         call = client.catalogs.UpsertProducts()

@@ -1229,10 +1229,10 @@ type UpsertProductsConfig struct {
 	// Ties attempts together in logs; at most 128 characters.
 	RequestId string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Whether these products are to be all that the catalogue has: they are indexed anew beside it, with the embedder that
-	// the server makes catalogues with now, and take its place at once when the stream has ended. Until then it is searched
-	// as it is. If a product cannot be taken, or the stream breaks off, or the catalogue is written to meanwhile, it stays
-	// as it is: FAILED_PRECONDITION, reason PRODUCTS_REFUSED, or CATALOG_CHANGED. Its calibration is kept only if the
-	// embedder is the same. Default no.
+	// the server makes catalogues with now, and take its place at once when the stream ends with a `commit`. Until then it
+	// is searched as it is. If a product cannot be taken, or the stream ends without a commit, or the catalogue is written
+	// to meanwhile, it stays as it is: FAILED_PRECONDITION, reason PRODUCTS_REFUSED, NOT_COMMITTED or CATALOG_CHANGED. Its
+	// calibration is kept only if the embedder is the same. Default no.
 	ReplaceCatalog bool `protobuf:"varint,4,opt,name=replace_catalog,json=replaceCatalog,proto3" json:"replace_catalog,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1360,7 +1360,54 @@ func (x *ProductUpsert) GetProductId() string {
 	return ""
 }
 
-// The config, then products.
+// The last message of a stream that takes effect as a whole. That a stream has ended does not tell that it was meant to: to
+// a server, a caller that gave up or was killed half way can look the same.
+type StreamCommit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many messages were sent between the config and this: must agree with what was received.
+	Count         uint64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamCommit) Reset() {
+	*x = StreamCommit{}
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamCommit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamCommit) ProtoMessage() {}
+
+func (x *StreamCommit) ProtoReflect() protoreflect.Message {
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamCommit.ProtoReflect.Descriptor instead.
+func (*StreamCommit) Descriptor() ([]byte, []int) {
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *StreamCommit) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// The config, then products, then a commit if `replace_catalog` is set.
 type UpsertProductsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Exactly one must be set.
@@ -1369,6 +1416,7 @@ type UpsertProductsRequest struct {
 	//
 	//	*UpsertProductsRequest_Config
 	//	*UpsertProductsRequest_Upsert
+	//	*UpsertProductsRequest_Commit
 	Request       isUpsertProductsRequest_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1376,7 +1424,7 @@ type UpsertProductsRequest struct {
 
 func (x *UpsertProductsRequest) Reset() {
 	*x = UpsertProductsRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[17]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1436,7 @@ func (x *UpsertProductsRequest) String() string {
 func (*UpsertProductsRequest) ProtoMessage() {}
 
 func (x *UpsertProductsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[17]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1449,7 @@ func (x *UpsertProductsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertProductsRequest.ProtoReflect.Descriptor instead.
 func (*UpsertProductsRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{17}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UpsertProductsRequest) GetRequest() isUpsertProductsRequest_Request {
@@ -1429,6 +1477,15 @@ func (x *UpsertProductsRequest) GetUpsert() *ProductUpsert {
 	return nil
 }
 
+func (x *UpsertProductsRequest) GetCommit() *StreamCommit {
+	if x != nil {
+		if x, ok := x.Request.(*UpsertProductsRequest_Commit); ok {
+			return x.Commit
+		}
+	}
+	return nil
+}
+
 type isUpsertProductsRequest_Request interface {
 	isUpsertProductsRequest_Request()
 }
@@ -1443,9 +1500,16 @@ type UpsertProductsRequest_Upsert struct {
 	Upsert *ProductUpsert `protobuf:"bytes,2,opt,name=upsert,proto3,oneof"`
 }
 
+type UpsertProductsRequest_Commit struct {
+	// The last message. It must be sent where `replace_catalog` is set, and changes nothing elsewhere.
+	Commit *StreamCommit `protobuf:"bytes,3,opt,name=commit,proto3,oneof"`
+}
+
 func (*UpsertProductsRequest_Config) isUpsertProductsRequest_Request() {}
 
 func (*UpsertProductsRequest_Upsert) isUpsertProductsRequest_Request() {}
+
+func (*UpsertProductsRequest_Commit) isUpsertProductsRequest_Request() {}
 
 // What became of one product.
 type UpsertResult struct {
@@ -1466,7 +1530,7 @@ type UpsertResult struct {
 
 func (x *UpsertResult) Reset() {
 	*x = UpsertResult{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[18]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1542,7 @@ func (x *UpsertResult) String() string {
 func (*UpsertResult) ProtoMessage() {}
 
 func (x *UpsertResult) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[18]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1555,7 @@ func (x *UpsertResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertResult.ProtoReflect.Descriptor instead.
 func (*UpsertResult) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{18}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UpsertResult) GetRow() uint64 {
@@ -1548,7 +1612,7 @@ type UpsertSummary struct {
 
 func (x *UpsertSummary) Reset() {
 	*x = UpsertSummary{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[19]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1624,7 @@ func (x *UpsertSummary) String() string {
 func (*UpsertSummary) ProtoMessage() {}
 
 func (x *UpsertSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[19]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1637,7 @@ func (x *UpsertSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertSummary.ProtoReflect.Descriptor instead.
 func (*UpsertSummary) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{19}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UpsertSummary) GetCreated() uint64 {
@@ -1627,7 +1691,7 @@ type UpsertProductsResponse struct {
 
 func (x *UpsertProductsResponse) Reset() {
 	*x = UpsertProductsResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[20]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +1703,7 @@ func (x *UpsertProductsResponse) String() string {
 func (*UpsertProductsResponse) ProtoMessage() {}
 
 func (x *UpsertProductsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[20]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +1716,7 @@ func (x *UpsertProductsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertProductsResponse.ProtoReflect.Descriptor instead.
 func (*UpsertProductsResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{20}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UpsertProductsResponse) GetResponse() isUpsertProductsResponse_Response {
@@ -1709,7 +1773,7 @@ type GetProductRequest struct {
 
 func (x *GetProductRequest) Reset() {
 	*x = GetProductRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[21]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1785,7 @@ func (x *GetProductRequest) String() string {
 func (*GetProductRequest) ProtoMessage() {}
 
 func (x *GetProductRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[21]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1798,7 @@ func (x *GetProductRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProductRequest.ProtoReflect.Descriptor instead.
 func (*GetProductRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{21}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetProductRequest) GetName() string {
@@ -1755,7 +1819,7 @@ type GetProductResponse struct {
 
 func (x *GetProductResponse) Reset() {
 	*x = GetProductResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[22]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1767,7 +1831,7 @@ func (x *GetProductResponse) String() string {
 func (*GetProductResponse) ProtoMessage() {}
 
 func (x *GetProductResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[22]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1780,7 +1844,7 @@ func (x *GetProductResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProductResponse.ProtoReflect.Descriptor instead.
 func (*GetProductResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{22}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetProductResponse) GetProduct() *Product {
@@ -1807,7 +1871,7 @@ type ListProductsRequest struct {
 
 func (x *ListProductsRequest) Reset() {
 	*x = ListProductsRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[23]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1819,7 +1883,7 @@ func (x *ListProductsRequest) String() string {
 func (*ListProductsRequest) ProtoMessage() {}
 
 func (x *ListProductsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[23]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1832,7 +1896,7 @@ func (x *ListProductsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProductsRequest.ProtoReflect.Descriptor instead.
 func (*ListProductsRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{23}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListProductsRequest) GetParent() string {
@@ -1876,7 +1940,7 @@ type ListProductsResponse struct {
 
 func (x *ListProductsResponse) Reset() {
 	*x = ListProductsResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[24]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +1952,7 @@ func (x *ListProductsResponse) String() string {
 func (*ListProductsResponse) ProtoMessage() {}
 
 func (x *ListProductsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[24]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1901,7 +1965,7 @@ func (x *ListProductsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProductsResponse.ProtoReflect.Descriptor instead.
 func (*ListProductsResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{24}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListProductsResponse) GetProducts() []*Product {
@@ -1931,7 +1995,7 @@ type DeleteProductRequest struct {
 
 func (x *DeleteProductRequest) Reset() {
 	*x = DeleteProductRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[25]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2007,7 @@ func (x *DeleteProductRequest) String() string {
 func (*DeleteProductRequest) ProtoMessage() {}
 
 func (x *DeleteProductRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[25]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2020,7 @@ func (x *DeleteProductRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteProductRequest.ProtoReflect.Descriptor instead.
 func (*DeleteProductRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{25}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DeleteProductRequest) GetName() string {
@@ -1984,7 +2048,7 @@ type DeleteProductResponse struct {
 
 func (x *DeleteProductResponse) Reset() {
 	*x = DeleteProductResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[26]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2060,7 @@ func (x *DeleteProductResponse) String() string {
 func (*DeleteProductResponse) ProtoMessage() {}
 
 func (x *DeleteProductResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[26]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2073,7 @@ func (x *DeleteProductResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteProductResponse.ProtoReflect.Descriptor instead.
 func (*DeleteProductResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{26}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeleteProductResponse) GetRevision() int64 {
@@ -2039,7 +2103,7 @@ type CalibrationConfig struct {
 
 func (x *CalibrationConfig) Reset() {
 	*x = CalibrationConfig{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[27]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2051,7 +2115,7 @@ func (x *CalibrationConfig) String() string {
 func (*CalibrationConfig) ProtoMessage() {}
 
 func (x *CalibrationConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[27]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2064,7 +2128,7 @@ func (x *CalibrationConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CalibrationConfig.ProtoReflect.Descriptor instead.
 func (*CalibrationConfig) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{27}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CalibrationConfig) GetCatalog() string {
@@ -2111,7 +2175,7 @@ type LabelledThing struct {
 
 func (x *LabelledThing) Reset() {
 	*x = LabelledThing{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[28]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2123,7 +2187,7 @@ func (x *LabelledThing) String() string {
 func (*LabelledThing) ProtoMessage() {}
 
 func (x *LabelledThing) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[28]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2136,7 +2200,7 @@ func (x *LabelledThing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelledThing.ProtoReflect.Descriptor instead.
 func (*LabelledThing) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{28}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LabelledThing) GetRow() uint64 {
@@ -2160,7 +2224,7 @@ func (x *LabelledThing) GetProductId() string {
 	return ""
 }
 
-// The config, then things: 1..10,000.
+// The config, then things: 1..10,000, then a commit.
 type CalibrateCatalogRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Exactly one must be set.
@@ -2169,6 +2233,7 @@ type CalibrateCatalogRequest struct {
 	//
 	//	*CalibrateCatalogRequest_Config
 	//	*CalibrateCatalogRequest_Thing
+	//	*CalibrateCatalogRequest_Commit
 	Request       isCalibrateCatalogRequest_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2176,7 +2241,7 @@ type CalibrateCatalogRequest struct {
 
 func (x *CalibrateCatalogRequest) Reset() {
 	*x = CalibrateCatalogRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[29]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2253,7 @@ func (x *CalibrateCatalogRequest) String() string {
 func (*CalibrateCatalogRequest) ProtoMessage() {}
 
 func (x *CalibrateCatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[29]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2266,7 @@ func (x *CalibrateCatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CalibrateCatalogRequest.ProtoReflect.Descriptor instead.
 func (*CalibrateCatalogRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{29}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CalibrateCatalogRequest) GetRequest() isCalibrateCatalogRequest_Request {
@@ -2229,6 +2294,15 @@ func (x *CalibrateCatalogRequest) GetThing() *LabelledThing {
 	return nil
 }
 
+func (x *CalibrateCatalogRequest) GetCommit() *StreamCommit {
+	if x != nil {
+		if x, ok := x.Request.(*CalibrateCatalogRequest_Commit); ok {
+			return x.Commit
+		}
+	}
+	return nil
+}
+
 type isCalibrateCatalogRequest_Request interface {
 	isCalibrateCatalogRequest_Request()
 }
@@ -2243,9 +2317,16 @@ type CalibrateCatalogRequest_Thing struct {
 	Thing *LabelledThing `protobuf:"bytes,2,opt,name=thing,proto3,oneof"`
 }
 
+type CalibrateCatalogRequest_Commit struct {
+	// The last message; must be sent unless `reset` is set.
+	Commit *StreamCommit `protobuf:"bytes,3,opt,name=commit,proto3,oneof"`
+}
+
 func (*CalibrateCatalogRequest_Config) isCalibrateCatalogRequest_Request() {}
 
 func (*CalibrateCatalogRequest_Thing) isCalibrateCatalogRequest_Request() {}
+
+func (*CalibrateCatalogRequest_Commit) isCalibrateCatalogRequest_Request() {}
 
 // How good matches of the labelled things are.
 type MatchQuality struct {
@@ -2267,7 +2348,7 @@ type MatchQuality struct {
 
 func (x *MatchQuality) Reset() {
 	*x = MatchQuality{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[30]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2279,7 +2360,7 @@ func (x *MatchQuality) String() string {
 func (*MatchQuality) ProtoMessage() {}
 
 func (x *MatchQuality) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[30]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2292,7 +2373,7 @@ func (x *MatchQuality) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchQuality.ProtoReflect.Descriptor instead.
 func (*MatchQuality) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{30}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *MatchQuality) GetRecallAt_1() float32 {
@@ -2349,7 +2430,7 @@ type CalibrationSummary struct {
 
 func (x *CalibrationSummary) Reset() {
 	*x = CalibrationSummary{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[31]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2361,7 +2442,7 @@ func (x *CalibrationSummary) String() string {
 func (*CalibrationSummary) ProtoMessage() {}
 
 func (x *CalibrationSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[31]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2374,7 +2455,7 @@ func (x *CalibrationSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CalibrationSummary.ProtoReflect.Descriptor instead.
 func (*CalibrationSummary) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{31}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CalibrationSummary) GetRevision() int64 {
@@ -2428,7 +2509,7 @@ type CalibrateCatalogResponse struct {
 
 func (x *CalibrateCatalogResponse) Reset() {
 	*x = CalibrateCatalogResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[32]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2440,7 +2521,7 @@ func (x *CalibrateCatalogResponse) String() string {
 func (*CalibrateCatalogResponse) ProtoMessage() {}
 
 func (x *CalibrateCatalogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[32]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2453,7 +2534,7 @@ func (x *CalibrateCatalogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CalibrateCatalogResponse.ProtoReflect.Descriptor instead.
 func (*CalibrateCatalogResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{32}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CalibrateCatalogResponse) GetResponse() isCalibrateCatalogResponse_Response {
@@ -2518,7 +2599,7 @@ type FindDuplicatesRequest struct {
 
 func (x *FindDuplicatesRequest) Reset() {
 	*x = FindDuplicatesRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[33]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2530,7 +2611,7 @@ func (x *FindDuplicatesRequest) String() string {
 func (*FindDuplicatesRequest) ProtoMessage() {}
 
 func (x *FindDuplicatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[33]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2543,7 +2624,7 @@ func (x *FindDuplicatesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindDuplicatesRequest.ProtoReflect.Descriptor instead.
 func (*FindDuplicatesRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{33}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *FindDuplicatesRequest) GetParent() string {
@@ -2587,7 +2668,7 @@ type ProductImage struct {
 
 func (x *ProductImage) Reset() {
 	*x = ProductImage{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[34]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2599,7 +2680,7 @@ func (x *ProductImage) String() string {
 func (*ProductImage) ProtoMessage() {}
 
 func (x *ProductImage) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[34]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2612,7 +2693,7 @@ func (x *ProductImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProductImage.ProtoReflect.Descriptor instead.
 func (*ProductImage) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{34}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ProductImage) GetProduct() *Product {
@@ -2644,7 +2725,7 @@ type FindDuplicatesResponse struct {
 
 func (x *FindDuplicatesResponse) Reset() {
 	*x = FindDuplicatesResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[35]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2656,7 +2737,7 @@ func (x *FindDuplicatesResponse) String() string {
 func (*FindDuplicatesResponse) ProtoMessage() {}
 
 func (x *FindDuplicatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[35]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2669,7 +2750,7 @@ func (x *FindDuplicatesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindDuplicatesResponse.ProtoReflect.Descriptor instead.
 func (*FindDuplicatesResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{35}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *FindDuplicatesResponse) GetFirst() *ProductImage {
@@ -2704,7 +2785,7 @@ type BackupCatalogRequest struct {
 
 func (x *BackupCatalogRequest) Reset() {
 	*x = BackupCatalogRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[36]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2716,7 +2797,7 @@ func (x *BackupCatalogRequest) String() string {
 func (*BackupCatalogRequest) ProtoMessage() {}
 
 func (x *BackupCatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[36]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2729,7 +2810,7 @@ func (x *BackupCatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupCatalogRequest.ProtoReflect.Descriptor instead.
 func (*BackupCatalogRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{36}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BackupCatalogRequest) GetName() string {
@@ -2756,7 +2837,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[37]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2768,7 +2849,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[37]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2781,7 +2862,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{37}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SnapshotHeader) GetFormat() uint32 {
@@ -2827,7 +2908,7 @@ type SnapshotImage struct {
 
 func (x *SnapshotImage) Reset() {
 	*x = SnapshotImage{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[38]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2839,7 +2920,7 @@ func (x *SnapshotImage) String() string {
 func (*SnapshotImage) ProtoMessage() {}
 
 func (x *SnapshotImage) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[38]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2852,7 +2933,7 @@ func (x *SnapshotImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotImage.ProtoReflect.Descriptor instead.
 func (*SnapshotImage) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{38}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SnapshotImage) GetDigest() string {
@@ -2891,7 +2972,7 @@ type SnapshotProduct struct {
 
 func (x *SnapshotProduct) Reset() {
 	*x = SnapshotProduct{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[39]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2903,7 +2984,7 @@ func (x *SnapshotProduct) String() string {
 func (*SnapshotProduct) ProtoMessage() {}
 
 func (x *SnapshotProduct) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[39]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2916,7 +2997,7 @@ func (x *SnapshotProduct) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotProduct.ProtoReflect.Descriptor instead.
 func (*SnapshotProduct) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{39}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SnapshotProduct) GetProductId() string {
@@ -2955,7 +3036,7 @@ type SnapshotEnd struct {
 
 func (x *SnapshotEnd) Reset() {
 	*x = SnapshotEnd{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[40]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2967,7 +3048,7 @@ func (x *SnapshotEnd) String() string {
 func (*SnapshotEnd) ProtoMessage() {}
 
 func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[40]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2980,7 +3061,7 @@ func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotEnd) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{40}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SnapshotEnd) GetProductCount() uint64 {
@@ -3021,7 +3102,7 @@ type SnapshotRecord struct {
 
 func (x *SnapshotRecord) Reset() {
 	*x = SnapshotRecord{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[41]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3033,7 +3114,7 @@ func (x *SnapshotRecord) String() string {
 func (*SnapshotRecord) ProtoMessage() {}
 
 func (x *SnapshotRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[41]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3046,7 +3127,7 @@ func (x *SnapshotRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRecord.ProtoReflect.Descriptor instead.
 func (*SnapshotRecord) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{41}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SnapshotRecord) GetRecord() isSnapshotRecord_Record {
@@ -3119,7 +3200,7 @@ type BackupCatalogResponse struct {
 
 func (x *BackupCatalogResponse) Reset() {
 	*x = BackupCatalogResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[42]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3212,7 @@ func (x *BackupCatalogResponse) String() string {
 func (*BackupCatalogResponse) ProtoMessage() {}
 
 func (x *BackupCatalogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[42]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3225,7 @@ func (x *BackupCatalogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupCatalogResponse.ProtoReflect.Descriptor instead.
 func (*BackupCatalogResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{42}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *BackupCatalogResponse) GetRecord() *SnapshotRecord {
@@ -3169,7 +3250,7 @@ type RestoreCatalogConfig struct {
 
 func (x *RestoreCatalogConfig) Reset() {
 	*x = RestoreCatalogConfig{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[43]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3181,7 +3262,7 @@ func (x *RestoreCatalogConfig) String() string {
 func (*RestoreCatalogConfig) ProtoMessage() {}
 
 func (x *RestoreCatalogConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[43]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3194,7 +3275,7 @@ func (x *RestoreCatalogConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreCatalogConfig.ProtoReflect.Descriptor instead.
 func (*RestoreCatalogConfig) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{43}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RestoreCatalogConfig) GetCatalog() string {
@@ -3234,7 +3315,7 @@ type RestoreCatalogRequest struct {
 
 func (x *RestoreCatalogRequest) Reset() {
 	*x = RestoreCatalogRequest{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[44]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3246,7 +3327,7 @@ func (x *RestoreCatalogRequest) String() string {
 func (*RestoreCatalogRequest) ProtoMessage() {}
 
 func (x *RestoreCatalogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[44]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3259,7 +3340,7 @@ func (x *RestoreCatalogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreCatalogRequest.ProtoReflect.Descriptor instead.
 func (*RestoreCatalogRequest) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{44}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RestoreCatalogRequest) GetRequest() isRestoreCatalogRequest_Request {
@@ -3321,7 +3402,7 @@ type RestoreCatalogResponse struct {
 
 func (x *RestoreCatalogResponse) Reset() {
 	*x = RestoreCatalogResponse{}
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[45]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3333,7 +3414,7 @@ func (x *RestoreCatalogResponse) String() string {
 func (*RestoreCatalogResponse) ProtoMessage() {}
 
 func (x *RestoreCatalogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[45]
+	mi := &file_shoppable_v1_product_catalog_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3346,7 +3427,7 @@ func (x *RestoreCatalogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreCatalogResponse.ProtoReflect.Descriptor instead.
 func (*RestoreCatalogResponse) Descriptor() ([]byte, []int) {
-	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{45}
+	return file_shoppable_v1_product_catalog_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RestoreCatalogResponse) GetResponse() isRestoreCatalogResponse_Response {
@@ -3501,10 +3582,13 @@ const file_shoppable_v1_product_catalog_proto_rawDesc = "" +
 	"\x03row\x18\x01 \x01(\x04R\x03row\x12/\n" +
 	"\aproduct\x18\x02 \x01(\v2\x15.shoppable.v1.ProductR\aproduct\x12\x1d\n" +
 	"\n" +
-	"product_id\x18\x03 \x01(\tR\tproductId\"\x97\x01\n" +
+	"product_id\x18\x03 \x01(\tR\tproductId\"$\n" +
+	"\fStreamCommit\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\"\xcd\x01\n" +
 	"\x15UpsertProductsRequest\x12<\n" +
 	"\x06config\x18\x01 \x01(\v2\".shoppable.v1.UpsertProductsConfigH\x00R\x06config\x125\n" +
-	"\x06upsert\x18\x02 \x01(\v2\x1b.shoppable.v1.ProductUpsertH\x00R\x06upsertB\t\n" +
+	"\x06upsert\x18\x02 \x01(\v2\x1b.shoppable.v1.ProductUpsertH\x00R\x06upsert\x124\n" +
+	"\x06commit\x18\x03 \x01(\v2\x1a.shoppable.v1.StreamCommitH\x00R\x06commitB\t\n" +
 	"\arequest\"\xbe\x01\n" +
 	"\fUpsertResult\x12\x10\n" +
 	"\x03row\x18\x01 \x01(\x04R\x03row\x12\x1d\n" +
@@ -3554,10 +3638,11 @@ const file_shoppable_v1_product_catalog_proto_rawDesc = "" +
 	"\x03row\x18\x01 \x01(\x04R\x03row\x12)\n" +
 	"\x05views\x18\x02 \x03(\v2\x13.shoppable.v1.ImageR\x05views\x12\x1d\n" +
 	"\n" +
-	"product_id\x18\x03 \x01(\tR\tproductId\"\x94\x01\n" +
+	"product_id\x18\x03 \x01(\tR\tproductId\"\xca\x01\n" +
 	"\x17CalibrateCatalogRequest\x129\n" +
 	"\x06config\x18\x01 \x01(\v2\x1f.shoppable.v1.CalibrationConfigH\x00R\x06config\x123\n" +
-	"\x05thing\x18\x02 \x01(\v2\x1b.shoppable.v1.LabelledThingH\x00R\x05thingB\t\n" +
+	"\x05thing\x18\x02 \x01(\v2\x1b.shoppable.v1.LabelledThingH\x00R\x05thing\x124\n" +
+	"\x06commit\x18\x03 \x01(\v2\x1a.shoppable.v1.StreamCommitH\x00R\x06commitB\t\n" +
 	"\arequest\"\xdc\x01\n" +
 	"\fMatchQuality\x12\x1e\n" +
 	"\vrecall_at_1\x18\x01 \x01(\x02R\trecallAt1\x12\x1e\n" +
@@ -3679,7 +3764,7 @@ func file_shoppable_v1_product_catalog_proto_rawDescGZIP() []byte {
 }
 
 var file_shoppable_v1_product_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_shoppable_v1_product_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_shoppable_v1_product_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_shoppable_v1_product_catalog_proto_goTypes = []any{
 	(Availability)(0),                // 0: shoppable.v1.Availability
 	(UpsertOutcome)(0),               // 1: shoppable.v1.UpsertOutcome
@@ -3700,55 +3785,56 @@ var file_shoppable_v1_product_catalog_proto_goTypes = []any{
 	(*DeleteCatalogResponse)(nil),    // 16: shoppable.v1.DeleteCatalogResponse
 	(*UpsertProductsConfig)(nil),     // 17: shoppable.v1.UpsertProductsConfig
 	(*ProductUpsert)(nil),            // 18: shoppable.v1.ProductUpsert
-	(*UpsertProductsRequest)(nil),    // 19: shoppable.v1.UpsertProductsRequest
-	(*UpsertResult)(nil),             // 20: shoppable.v1.UpsertResult
-	(*UpsertSummary)(nil),            // 21: shoppable.v1.UpsertSummary
-	(*UpsertProductsResponse)(nil),   // 22: shoppable.v1.UpsertProductsResponse
-	(*GetProductRequest)(nil),        // 23: shoppable.v1.GetProductRequest
-	(*GetProductResponse)(nil),       // 24: shoppable.v1.GetProductResponse
-	(*ListProductsRequest)(nil),      // 25: shoppable.v1.ListProductsRequest
-	(*ListProductsResponse)(nil),     // 26: shoppable.v1.ListProductsResponse
-	(*DeleteProductRequest)(nil),     // 27: shoppable.v1.DeleteProductRequest
-	(*DeleteProductResponse)(nil),    // 28: shoppable.v1.DeleteProductResponse
-	(*CalibrationConfig)(nil),        // 29: shoppable.v1.CalibrationConfig
-	(*LabelledThing)(nil),            // 30: shoppable.v1.LabelledThing
-	(*CalibrateCatalogRequest)(nil),  // 31: shoppable.v1.CalibrateCatalogRequest
-	(*MatchQuality)(nil),             // 32: shoppable.v1.MatchQuality
-	(*CalibrationSummary)(nil),       // 33: shoppable.v1.CalibrationSummary
-	(*CalibrateCatalogResponse)(nil), // 34: shoppable.v1.CalibrateCatalogResponse
-	(*FindDuplicatesRequest)(nil),    // 35: shoppable.v1.FindDuplicatesRequest
-	(*ProductImage)(nil),             // 36: shoppable.v1.ProductImage
-	(*FindDuplicatesResponse)(nil),   // 37: shoppable.v1.FindDuplicatesResponse
-	(*BackupCatalogRequest)(nil),     // 38: shoppable.v1.BackupCatalogRequest
-	(*SnapshotHeader)(nil),           // 39: shoppable.v1.SnapshotHeader
-	(*SnapshotImage)(nil),            // 40: shoppable.v1.SnapshotImage
-	(*SnapshotProduct)(nil),          // 41: shoppable.v1.SnapshotProduct
-	(*SnapshotEnd)(nil),              // 42: shoppable.v1.SnapshotEnd
-	(*SnapshotRecord)(nil),           // 43: shoppable.v1.SnapshotRecord
-	(*BackupCatalogResponse)(nil),    // 44: shoppable.v1.BackupCatalogResponse
-	(*RestoreCatalogConfig)(nil),     // 45: shoppable.v1.RestoreCatalogConfig
-	(*RestoreCatalogRequest)(nil),    // 46: shoppable.v1.RestoreCatalogRequest
-	(*RestoreCatalogResponse)(nil),   // 47: shoppable.v1.RestoreCatalogResponse
-	nil,                              // 48: shoppable.v1.Product.AttributesEntry
-	(*ModelVersion)(nil),             // 49: shoppable.v1.ModelVersion
-	(*timestamppb.Timestamp)(nil),    // 50: google.protobuf.Timestamp
-	(*Image)(nil),                    // 51: shoppable.v1.Image
-	(*money.Money)(nil),              // 52: google.type.Money
-	(*status.Status)(nil),            // 53: google.rpc.Status
+	(*StreamCommit)(nil),             // 19: shoppable.v1.StreamCommit
+	(*UpsertProductsRequest)(nil),    // 20: shoppable.v1.UpsertProductsRequest
+	(*UpsertResult)(nil),             // 21: shoppable.v1.UpsertResult
+	(*UpsertSummary)(nil),            // 22: shoppable.v1.UpsertSummary
+	(*UpsertProductsResponse)(nil),   // 23: shoppable.v1.UpsertProductsResponse
+	(*GetProductRequest)(nil),        // 24: shoppable.v1.GetProductRequest
+	(*GetProductResponse)(nil),       // 25: shoppable.v1.GetProductResponse
+	(*ListProductsRequest)(nil),      // 26: shoppable.v1.ListProductsRequest
+	(*ListProductsResponse)(nil),     // 27: shoppable.v1.ListProductsResponse
+	(*DeleteProductRequest)(nil),     // 28: shoppable.v1.DeleteProductRequest
+	(*DeleteProductResponse)(nil),    // 29: shoppable.v1.DeleteProductResponse
+	(*CalibrationConfig)(nil),        // 30: shoppable.v1.CalibrationConfig
+	(*LabelledThing)(nil),            // 31: shoppable.v1.LabelledThing
+	(*CalibrateCatalogRequest)(nil),  // 32: shoppable.v1.CalibrateCatalogRequest
+	(*MatchQuality)(nil),             // 33: shoppable.v1.MatchQuality
+	(*CalibrationSummary)(nil),       // 34: shoppable.v1.CalibrationSummary
+	(*CalibrateCatalogResponse)(nil), // 35: shoppable.v1.CalibrateCatalogResponse
+	(*FindDuplicatesRequest)(nil),    // 36: shoppable.v1.FindDuplicatesRequest
+	(*ProductImage)(nil),             // 37: shoppable.v1.ProductImage
+	(*FindDuplicatesResponse)(nil),   // 38: shoppable.v1.FindDuplicatesResponse
+	(*BackupCatalogRequest)(nil),     // 39: shoppable.v1.BackupCatalogRequest
+	(*SnapshotHeader)(nil),           // 40: shoppable.v1.SnapshotHeader
+	(*SnapshotImage)(nil),            // 41: shoppable.v1.SnapshotImage
+	(*SnapshotProduct)(nil),          // 42: shoppable.v1.SnapshotProduct
+	(*SnapshotEnd)(nil),              // 43: shoppable.v1.SnapshotEnd
+	(*SnapshotRecord)(nil),           // 44: shoppable.v1.SnapshotRecord
+	(*BackupCatalogResponse)(nil),    // 45: shoppable.v1.BackupCatalogResponse
+	(*RestoreCatalogConfig)(nil),     // 46: shoppable.v1.RestoreCatalogConfig
+	(*RestoreCatalogRequest)(nil),    // 47: shoppable.v1.RestoreCatalogRequest
+	(*RestoreCatalogResponse)(nil),   // 48: shoppable.v1.RestoreCatalogResponse
+	nil,                              // 49: shoppable.v1.Product.AttributesEntry
+	(*ModelVersion)(nil),             // 50: shoppable.v1.ModelVersion
+	(*timestamppb.Timestamp)(nil),    // 51: google.protobuf.Timestamp
+	(*Image)(nil),                    // 52: shoppable.v1.Image
+	(*money.Money)(nil),              // 53: google.type.Money
+	(*status.Status)(nil),            // 54: google.rpc.Status
 }
 var file_shoppable_v1_product_catalog_proto_depIdxs = []int32{
-	49, // 0: shoppable.v1.Catalog.embedder:type_name -> shoppable.v1.ModelVersion
-	50, // 1: shoppable.v1.Catalog.create_time:type_name -> google.protobuf.Timestamp
-	50, // 2: shoppable.v1.Catalog.update_time:type_name -> google.protobuf.Timestamp
-	51, // 3: shoppable.v1.ReferenceImage.image:type_name -> shoppable.v1.Image
-	52, // 4: shoppable.v1.Product.price:type_name -> google.type.Money
+	50, // 0: shoppable.v1.Catalog.embedder:type_name -> shoppable.v1.ModelVersion
+	51, // 1: shoppable.v1.Catalog.create_time:type_name -> google.protobuf.Timestamp
+	51, // 2: shoppable.v1.Catalog.update_time:type_name -> google.protobuf.Timestamp
+	52, // 3: shoppable.v1.ReferenceImage.image:type_name -> shoppable.v1.Image
+	53, // 4: shoppable.v1.Product.price:type_name -> google.type.Money
 	0,  // 5: shoppable.v1.Product.availability:type_name -> shoppable.v1.Availability
-	48, // 6: shoppable.v1.Product.attributes:type_name -> shoppable.v1.Product.AttributesEntry
+	49, // 6: shoppable.v1.Product.attributes:type_name -> shoppable.v1.Product.AttributesEntry
 	3,  // 7: shoppable.v1.Product.images:type_name -> shoppable.v1.ReferenceImage
-	50, // 8: shoppable.v1.Product.create_time:type_name -> google.protobuf.Timestamp
-	50, // 9: shoppable.v1.Product.update_time:type_name -> google.protobuf.Timestamp
-	52, // 10: shoppable.v1.PriceRange.min:type_name -> google.type.Money
-	52, // 11: shoppable.v1.PriceRange.max:type_name -> google.type.Money
+	51, // 8: shoppable.v1.Product.create_time:type_name -> google.protobuf.Timestamp
+	51, // 9: shoppable.v1.Product.update_time:type_name -> google.protobuf.Timestamp
+	53, // 10: shoppable.v1.PriceRange.min:type_name -> google.type.Money
+	53, // 11: shoppable.v1.PriceRange.max:type_name -> google.type.Money
 	5,  // 12: shoppable.v1.ProductFilter.price:type_name -> shoppable.v1.PriceRange
 	0,  // 13: shoppable.v1.ProductFilter.availabilities:type_name -> shoppable.v1.Availability
 	6,  // 14: shoppable.v1.ProductFilter.attributes:type_name -> shoppable.v1.AttributeFilter
@@ -3763,62 +3849,64 @@ var file_shoppable_v1_product_catalog_proto_depIdxs = []int32{
 	4,  // 23: shoppable.v1.ProductUpsert.product:type_name -> shoppable.v1.Product
 	17, // 24: shoppable.v1.UpsertProductsRequest.config:type_name -> shoppable.v1.UpsertProductsConfig
 	18, // 25: shoppable.v1.UpsertProductsRequest.upsert:type_name -> shoppable.v1.ProductUpsert
-	1,  // 26: shoppable.v1.UpsertResult.outcome:type_name -> shoppable.v1.UpsertOutcome
-	53, // 27: shoppable.v1.UpsertResult.status:type_name -> google.rpc.Status
-	20, // 28: shoppable.v1.UpsertProductsResponse.result:type_name -> shoppable.v1.UpsertResult
-	21, // 29: shoppable.v1.UpsertProductsResponse.summary:type_name -> shoppable.v1.UpsertSummary
-	4,  // 30: shoppable.v1.GetProductResponse.product:type_name -> shoppable.v1.Product
-	8,  // 31: shoppable.v1.ListProductsRequest.filter:type_name -> shoppable.v1.ProductFilter
-	4,  // 32: shoppable.v1.ListProductsResponse.products:type_name -> shoppable.v1.Product
-	51, // 33: shoppable.v1.LabelledThing.views:type_name -> shoppable.v1.Image
-	29, // 34: shoppable.v1.CalibrateCatalogRequest.config:type_name -> shoppable.v1.CalibrationConfig
-	30, // 35: shoppable.v1.CalibrateCatalogRequest.thing:type_name -> shoppable.v1.LabelledThing
-	32, // 36: shoppable.v1.CalibrationSummary.before:type_name -> shoppable.v1.MatchQuality
-	32, // 37: shoppable.v1.CalibrationSummary.after:type_name -> shoppable.v1.MatchQuality
-	33, // 38: shoppable.v1.CalibrateCatalogResponse.summary:type_name -> shoppable.v1.CalibrationSummary
-	8,  // 39: shoppable.v1.FindDuplicatesRequest.filter:type_name -> shoppable.v1.ProductFilter
-	4,  // 40: shoppable.v1.ProductImage.product:type_name -> shoppable.v1.Product
-	36, // 41: shoppable.v1.FindDuplicatesResponse.first:type_name -> shoppable.v1.ProductImage
-	36, // 42: shoppable.v1.FindDuplicatesResponse.second:type_name -> shoppable.v1.ProductImage
-	2,  // 43: shoppable.v1.SnapshotHeader.catalog:type_name -> shoppable.v1.Catalog
-	4,  // 44: shoppable.v1.SnapshotProduct.product:type_name -> shoppable.v1.Product
-	40, // 45: shoppable.v1.SnapshotProduct.images:type_name -> shoppable.v1.SnapshotImage
-	39, // 46: shoppable.v1.SnapshotRecord.header:type_name -> shoppable.v1.SnapshotHeader
-	41, // 47: shoppable.v1.SnapshotRecord.product:type_name -> shoppable.v1.SnapshotProduct
-	42, // 48: shoppable.v1.SnapshotRecord.end:type_name -> shoppable.v1.SnapshotEnd
-	43, // 49: shoppable.v1.BackupCatalogResponse.record:type_name -> shoppable.v1.SnapshotRecord
-	45, // 50: shoppable.v1.RestoreCatalogRequest.config:type_name -> shoppable.v1.RestoreCatalogConfig
-	43, // 51: shoppable.v1.RestoreCatalogRequest.record:type_name -> shoppable.v1.SnapshotRecord
-	2,  // 52: shoppable.v1.RestoreCatalogResponse.catalog:type_name -> shoppable.v1.Catalog
-	9,  // 53: shoppable.v1.ProductCatalogService.CreateCatalog:input_type -> shoppable.v1.CreateCatalogRequest
-	11, // 54: shoppable.v1.ProductCatalogService.GetCatalog:input_type -> shoppable.v1.GetCatalogRequest
-	13, // 55: shoppable.v1.ProductCatalogService.ListCatalogs:input_type -> shoppable.v1.ListCatalogsRequest
-	15, // 56: shoppable.v1.ProductCatalogService.DeleteCatalog:input_type -> shoppable.v1.DeleteCatalogRequest
-	19, // 57: shoppable.v1.ProductCatalogService.UpsertProducts:input_type -> shoppable.v1.UpsertProductsRequest
-	23, // 58: shoppable.v1.ProductCatalogService.GetProduct:input_type -> shoppable.v1.GetProductRequest
-	25, // 59: shoppable.v1.ProductCatalogService.ListProducts:input_type -> shoppable.v1.ListProductsRequest
-	27, // 60: shoppable.v1.ProductCatalogService.DeleteProduct:input_type -> shoppable.v1.DeleteProductRequest
-	31, // 61: shoppable.v1.ProductCatalogService.CalibrateCatalog:input_type -> shoppable.v1.CalibrateCatalogRequest
-	35, // 62: shoppable.v1.ProductCatalogService.FindDuplicates:input_type -> shoppable.v1.FindDuplicatesRequest
-	38, // 63: shoppable.v1.ProductCatalogService.BackupCatalog:input_type -> shoppable.v1.BackupCatalogRequest
-	46, // 64: shoppable.v1.ProductCatalogService.RestoreCatalog:input_type -> shoppable.v1.RestoreCatalogRequest
-	10, // 65: shoppable.v1.ProductCatalogService.CreateCatalog:output_type -> shoppable.v1.CreateCatalogResponse
-	12, // 66: shoppable.v1.ProductCatalogService.GetCatalog:output_type -> shoppable.v1.GetCatalogResponse
-	14, // 67: shoppable.v1.ProductCatalogService.ListCatalogs:output_type -> shoppable.v1.ListCatalogsResponse
-	16, // 68: shoppable.v1.ProductCatalogService.DeleteCatalog:output_type -> shoppable.v1.DeleteCatalogResponse
-	22, // 69: shoppable.v1.ProductCatalogService.UpsertProducts:output_type -> shoppable.v1.UpsertProductsResponse
-	24, // 70: shoppable.v1.ProductCatalogService.GetProduct:output_type -> shoppable.v1.GetProductResponse
-	26, // 71: shoppable.v1.ProductCatalogService.ListProducts:output_type -> shoppable.v1.ListProductsResponse
-	28, // 72: shoppable.v1.ProductCatalogService.DeleteProduct:output_type -> shoppable.v1.DeleteProductResponse
-	34, // 73: shoppable.v1.ProductCatalogService.CalibrateCatalog:output_type -> shoppable.v1.CalibrateCatalogResponse
-	37, // 74: shoppable.v1.ProductCatalogService.FindDuplicates:output_type -> shoppable.v1.FindDuplicatesResponse
-	44, // 75: shoppable.v1.ProductCatalogService.BackupCatalog:output_type -> shoppable.v1.BackupCatalogResponse
-	47, // 76: shoppable.v1.ProductCatalogService.RestoreCatalog:output_type -> shoppable.v1.RestoreCatalogResponse
-	65, // [65:77] is the sub-list for method output_type
-	53, // [53:65] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	19, // 26: shoppable.v1.UpsertProductsRequest.commit:type_name -> shoppable.v1.StreamCommit
+	1,  // 27: shoppable.v1.UpsertResult.outcome:type_name -> shoppable.v1.UpsertOutcome
+	54, // 28: shoppable.v1.UpsertResult.status:type_name -> google.rpc.Status
+	21, // 29: shoppable.v1.UpsertProductsResponse.result:type_name -> shoppable.v1.UpsertResult
+	22, // 30: shoppable.v1.UpsertProductsResponse.summary:type_name -> shoppable.v1.UpsertSummary
+	4,  // 31: shoppable.v1.GetProductResponse.product:type_name -> shoppable.v1.Product
+	8,  // 32: shoppable.v1.ListProductsRequest.filter:type_name -> shoppable.v1.ProductFilter
+	4,  // 33: shoppable.v1.ListProductsResponse.products:type_name -> shoppable.v1.Product
+	52, // 34: shoppable.v1.LabelledThing.views:type_name -> shoppable.v1.Image
+	30, // 35: shoppable.v1.CalibrateCatalogRequest.config:type_name -> shoppable.v1.CalibrationConfig
+	31, // 36: shoppable.v1.CalibrateCatalogRequest.thing:type_name -> shoppable.v1.LabelledThing
+	19, // 37: shoppable.v1.CalibrateCatalogRequest.commit:type_name -> shoppable.v1.StreamCommit
+	33, // 38: shoppable.v1.CalibrationSummary.before:type_name -> shoppable.v1.MatchQuality
+	33, // 39: shoppable.v1.CalibrationSummary.after:type_name -> shoppable.v1.MatchQuality
+	34, // 40: shoppable.v1.CalibrateCatalogResponse.summary:type_name -> shoppable.v1.CalibrationSummary
+	8,  // 41: shoppable.v1.FindDuplicatesRequest.filter:type_name -> shoppable.v1.ProductFilter
+	4,  // 42: shoppable.v1.ProductImage.product:type_name -> shoppable.v1.Product
+	37, // 43: shoppable.v1.FindDuplicatesResponse.first:type_name -> shoppable.v1.ProductImage
+	37, // 44: shoppable.v1.FindDuplicatesResponse.second:type_name -> shoppable.v1.ProductImage
+	2,  // 45: shoppable.v1.SnapshotHeader.catalog:type_name -> shoppable.v1.Catalog
+	4,  // 46: shoppable.v1.SnapshotProduct.product:type_name -> shoppable.v1.Product
+	41, // 47: shoppable.v1.SnapshotProduct.images:type_name -> shoppable.v1.SnapshotImage
+	40, // 48: shoppable.v1.SnapshotRecord.header:type_name -> shoppable.v1.SnapshotHeader
+	42, // 49: shoppable.v1.SnapshotRecord.product:type_name -> shoppable.v1.SnapshotProduct
+	43, // 50: shoppable.v1.SnapshotRecord.end:type_name -> shoppable.v1.SnapshotEnd
+	44, // 51: shoppable.v1.BackupCatalogResponse.record:type_name -> shoppable.v1.SnapshotRecord
+	46, // 52: shoppable.v1.RestoreCatalogRequest.config:type_name -> shoppable.v1.RestoreCatalogConfig
+	44, // 53: shoppable.v1.RestoreCatalogRequest.record:type_name -> shoppable.v1.SnapshotRecord
+	2,  // 54: shoppable.v1.RestoreCatalogResponse.catalog:type_name -> shoppable.v1.Catalog
+	9,  // 55: shoppable.v1.ProductCatalogService.CreateCatalog:input_type -> shoppable.v1.CreateCatalogRequest
+	11, // 56: shoppable.v1.ProductCatalogService.GetCatalog:input_type -> shoppable.v1.GetCatalogRequest
+	13, // 57: shoppable.v1.ProductCatalogService.ListCatalogs:input_type -> shoppable.v1.ListCatalogsRequest
+	15, // 58: shoppable.v1.ProductCatalogService.DeleteCatalog:input_type -> shoppable.v1.DeleteCatalogRequest
+	20, // 59: shoppable.v1.ProductCatalogService.UpsertProducts:input_type -> shoppable.v1.UpsertProductsRequest
+	24, // 60: shoppable.v1.ProductCatalogService.GetProduct:input_type -> shoppable.v1.GetProductRequest
+	26, // 61: shoppable.v1.ProductCatalogService.ListProducts:input_type -> shoppable.v1.ListProductsRequest
+	28, // 62: shoppable.v1.ProductCatalogService.DeleteProduct:input_type -> shoppable.v1.DeleteProductRequest
+	32, // 63: shoppable.v1.ProductCatalogService.CalibrateCatalog:input_type -> shoppable.v1.CalibrateCatalogRequest
+	36, // 64: shoppable.v1.ProductCatalogService.FindDuplicates:input_type -> shoppable.v1.FindDuplicatesRequest
+	39, // 65: shoppable.v1.ProductCatalogService.BackupCatalog:input_type -> shoppable.v1.BackupCatalogRequest
+	47, // 66: shoppable.v1.ProductCatalogService.RestoreCatalog:input_type -> shoppable.v1.RestoreCatalogRequest
+	10, // 67: shoppable.v1.ProductCatalogService.CreateCatalog:output_type -> shoppable.v1.CreateCatalogResponse
+	12, // 68: shoppable.v1.ProductCatalogService.GetCatalog:output_type -> shoppable.v1.GetCatalogResponse
+	14, // 69: shoppable.v1.ProductCatalogService.ListCatalogs:output_type -> shoppable.v1.ListCatalogsResponse
+	16, // 70: shoppable.v1.ProductCatalogService.DeleteCatalog:output_type -> shoppable.v1.DeleteCatalogResponse
+	23, // 71: shoppable.v1.ProductCatalogService.UpsertProducts:output_type -> shoppable.v1.UpsertProductsResponse
+	25, // 72: shoppable.v1.ProductCatalogService.GetProduct:output_type -> shoppable.v1.GetProductResponse
+	27, // 73: shoppable.v1.ProductCatalogService.ListProducts:output_type -> shoppable.v1.ListProductsResponse
+	29, // 74: shoppable.v1.ProductCatalogService.DeleteProduct:output_type -> shoppable.v1.DeleteProductResponse
+	35, // 75: shoppable.v1.ProductCatalogService.CalibrateCatalog:output_type -> shoppable.v1.CalibrateCatalogResponse
+	38, // 76: shoppable.v1.ProductCatalogService.FindDuplicates:output_type -> shoppable.v1.FindDuplicatesResponse
+	45, // 77: shoppable.v1.ProductCatalogService.BackupCatalog:output_type -> shoppable.v1.BackupCatalogResponse
+	48, // 78: shoppable.v1.ProductCatalogService.RestoreCatalog:output_type -> shoppable.v1.RestoreCatalogResponse
+	67, // [67:79] is the sub-list for method output_type
+	55, // [55:67] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_shoppable_v1_product_catalog_proto_init() }
@@ -3827,35 +3915,37 @@ func file_shoppable_v1_product_catalog_proto_init() {
 		return
 	}
 	file_shoppable_v1_common_proto_init()
-	file_shoppable_v1_product_catalog_proto_msgTypes[17].OneofWrappers = []any{
+	file_shoppable_v1_product_catalog_proto_msgTypes[18].OneofWrappers = []any{
 		(*UpsertProductsRequest_Config)(nil),
 		(*UpsertProductsRequest_Upsert)(nil),
+		(*UpsertProductsRequest_Commit)(nil),
 	}
-	file_shoppable_v1_product_catalog_proto_msgTypes[20].OneofWrappers = []any{
+	file_shoppable_v1_product_catalog_proto_msgTypes[21].OneofWrappers = []any{
 		(*UpsertProductsResponse_Result)(nil),
 		(*UpsertProductsResponse_Summary)(nil),
 	}
-	file_shoppable_v1_product_catalog_proto_msgTypes[27].OneofWrappers = []any{}
-	file_shoppable_v1_product_catalog_proto_msgTypes[29].OneofWrappers = []any{
+	file_shoppable_v1_product_catalog_proto_msgTypes[28].OneofWrappers = []any{}
+	file_shoppable_v1_product_catalog_proto_msgTypes[30].OneofWrappers = []any{
 		(*CalibrateCatalogRequest_Config)(nil),
 		(*CalibrateCatalogRequest_Thing)(nil),
+		(*CalibrateCatalogRequest_Commit)(nil),
 	}
-	file_shoppable_v1_product_catalog_proto_msgTypes[30].OneofWrappers = []any{}
-	file_shoppable_v1_product_catalog_proto_msgTypes[32].OneofWrappers = []any{
+	file_shoppable_v1_product_catalog_proto_msgTypes[31].OneofWrappers = []any{}
+	file_shoppable_v1_product_catalog_proto_msgTypes[33].OneofWrappers = []any{
 		(*CalibrateCatalogResponse_Row)(nil),
 		(*CalibrateCatalogResponse_Summary)(nil),
 	}
-	file_shoppable_v1_product_catalog_proto_msgTypes[33].OneofWrappers = []any{}
-	file_shoppable_v1_product_catalog_proto_msgTypes[41].OneofWrappers = []any{
+	file_shoppable_v1_product_catalog_proto_msgTypes[34].OneofWrappers = []any{}
+	file_shoppable_v1_product_catalog_proto_msgTypes[42].OneofWrappers = []any{
 		(*SnapshotRecord_Header)(nil),
 		(*SnapshotRecord_Product)(nil),
 		(*SnapshotRecord_End)(nil),
 	}
-	file_shoppable_v1_product_catalog_proto_msgTypes[44].OneofWrappers = []any{
+	file_shoppable_v1_product_catalog_proto_msgTypes[45].OneofWrappers = []any{
 		(*RestoreCatalogRequest_Config)(nil),
 		(*RestoreCatalogRequest_Record)(nil),
 	}
-	file_shoppable_v1_product_catalog_proto_msgTypes[45].OneofWrappers = []any{
+	file_shoppable_v1_product_catalog_proto_msgTypes[46].OneofWrappers = []any{
 		(*RestoreCatalogResponse_ProductCount)(nil),
 		(*RestoreCatalogResponse_Catalog)(nil),
 	}
@@ -3865,7 +3955,7 @@ func file_shoppable_v1_product_catalog_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shoppable_v1_product_catalog_proto_rawDesc), len(file_shoppable_v1_product_catalog_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   47,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -91,7 +91,7 @@ export class ShoppableClient extends Connection {
     upserts: Many<MessageInitShape<typeof ProductUpsertSchema>>,
     call?: CallOptions,
   ): Answers<UpsertProductsResponse> {
-    const messages = headed({ request: { case: "config" as const, value: config } }, upserts, (value) => ({
+    const messages = committed({ request: { case: "config" as const, value: config } }, upserts, (value) => ({
       request: { case: "upsert" as const, value },
     }));
     return this.stream(ProductCatalogService.method.upsertProducts, messages, call);
@@ -103,7 +103,7 @@ export class ShoppableClient extends Connection {
     things: Many<MessageInitShape<typeof LabelledThingSchema>>,
     call?: CallOptions,
   ): Answers<CalibrateCatalogResponse> {
-    const messages = headed({ request: { case: "config" as const, value: config } }, things, (value) => ({
+    const messages = committed({ request: { case: "config" as const, value: config } }, things, (value) => ({
       request: { case: "thing" as const, value },
     }));
     return this.stream(ProductCatalogService.method.calibrateCatalog, messages, call);
@@ -137,4 +137,15 @@ export class ShoppableClient extends Connection {
 async function* headed<C, T, R>(config: C, items: Many<T>, wrap: (item: T) => R): AsyncGenerator<C | R, void, undefined> {
   yield config;
   for await (const item of items) yield wrap(item);
+}
+
+/** The same, and then that these were all: without it, a stream that was given up would look like a whole one. */
+async function* committed<C, T, R>(config: C, items: Many<T>, wrap: (item: T) => R) {
+  yield config;
+  let count = 0n;
+  for await (const item of items) {
+    yield wrap(item);
+    count += 1n;
+  }
+  yield { request: { case: "commit" as const, value: { count } } };
 }

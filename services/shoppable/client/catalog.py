@@ -57,8 +57,11 @@ class CatalogClient:
 
         async def requests() -> AsyncIterator[pb.UpsertProductsRequest]:
             yield pb.UpsertProductsRequest(config=config)
+            count = 0
             async for upsert in upserts:
                 yield pb.UpsertProductsRequest(upsert=upsert)
+                count += 1
+            yield pb.UpsertProductsRequest(commit=pb.StreamCommit(count=count))
 
         return call_stream(self._stub.UpsertProducts, requests(), timeout_s=timeout_s)
 
@@ -110,8 +113,11 @@ class CatalogClient:
 
         async def requests() -> AsyncIterator[pb.CalibrateCatalogRequest]:
             yield pb.CalibrateCatalogRequest(config=config)
+            count = 0
             async for thing in things:
                 yield pb.CalibrateCatalogRequest(thing=thing)
+                count += 1
+            yield pb.CalibrateCatalogRequest(commit=pb.StreamCommit(count=count))
 
         return call_stream(self._stub.CalibrateCatalog, requests(), timeout_s=timeout_s)
 

@@ -7,6 +7,7 @@ from typing import Any
 from shoppable.matcher import names
 from shoppable.matcher.calibrating import MAX_THINGS, Calibrator, Thing
 from shoppable.matcher.catalogs import require_embedder
+from shoppable.matcher.committing import until_commit
 from shoppable.matcher.convert import catalog_to_message, product_to_message
 from shoppable.matcher.convert_calibration import (
     learned_to_message,
@@ -23,7 +24,7 @@ from shoppable.matcher.convert_snapshots import (
     read_header,
     read_restore_config,
 )
-from shoppable.matcher.convert_stream import products_of_stream, read_config, require_all_taken, result_to_message
+from shoppable.matcher.convert_stream import read_config, require_all_taken, result_to_message
 from shoppable.matcher.duplicates import MIN_SIMILARITY
 from shoppable.matcher.embedders import Embedders
 from shoppable.matcher.keeping import CatalogKeeper
@@ -118,7 +119,8 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
         summary = messages.UpsertSummary()
         async with into as target:
             # Closed before the target is: what is left over must not be written to.
-            async with contextlib.aclosing(self._upserter.run(target, products_of_stream(requests))) as results:
+            products = until_commit(requests, "upsert", name=names.catalog_name(config.catalog_id), needed=config.replace)
+            async with contextlib.aclosing(self._upserter.run(target, products)) as results:
                 async for result in results:
                     name = result.outcome.value
                     setattr(summary, name, getattr(summary, name) + 1)
@@ -139,7 +141,7 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
         things: list[Thing] = []
         if not config.reset:
             require_embedder(record, await self._embedders.current.identity())
-        labelled = things_of_stream(requests, most=limit)
+        labelled = things_of_stream(requests, config, most=limit)
         async for thing, looks in self._calibrator.look(labelled, lambda one: read_views(one, self._pictures)):
             things.append(Thing(thing.row, looks, thing.product_id))
             yield messages.CalibrateCatalogResponse(row=thing.row)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from shoppable.matcher.calibrating import Learned
+from shoppable.matcher.committing import until_commit
 from shoppable.matcher.convert_match import MAX_VIEWS
 from shoppable.matcher.names import CATALOG_NAME_RULE, parse_catalog_name
 from shoppable.matcher.pictures import PictureReader
@@ -39,21 +40,20 @@ async def read_calibration_config(
 
 
 async def things_of_stream(
-    requests: AsyncIterator[messages.CalibrateCatalogRequest], *, most: int
+    requests: AsyncIterator[messages.CalibrateCatalogRequest], config: messages.CalibrationConfig, *, most: int
 ) -> AsyncIterator[messages.LabelledThing]:
     """Yield the things.
 
     Raises:
-        InvalidRequestError: A message is no thing; there are none, or too many.
+        InvalidRequestError: A message is no thing, or there are too many.
+        FailedPreconditionError: The stream ended without a commit.
     """
     count = 0
-    async for request in requests:
-        if request.WhichOneof("request") != "thing":
-            raise InvalidRequestError([Violation("thing", "must be set in every message after the first")])
+    async for thing in until_commit(requests, "thing", name=config.catalog, needed=not config.reset):
         count += 1
         if count > most:
             raise InvalidRequestError([Violation("thing", f"must be at most {most} things")])
-        yield request.thing
+        yield thing
 
 
 async def read_views(thing: messages.LabelledThing, pictures: PictureReader) -> list[View]:

@@ -45,24 +45,6 @@ async def read_config(requests: AsyncIterator[messages.UpsertProductsRequest]) -
     return StreamConfig(catalog_id or "", first.config.create_catalog_if_missing, first.config.replace_catalog)
 
 
-async def products_of_stream(
-    requests: AsyncIterator[messages.UpsertProductsRequest],
-) -> AsyncIterator[messages.ProductUpsert]:
-    """Yield the products.
-
-    Raises:
-        InvalidRequestError: A message is no product.
-    """
-    async for request in requests:
-        match request.WhichOneof("request"):
-            case "upsert":
-                yield request.upsert
-            case "config":
-                raise InvalidRequestError([Violation("config", "must be sent once, first")])
-            case _:
-                raise InvalidRequestError([Violation("upsert", "must be set in every message after the first")])
-
-
 def require_all_taken(catalog_id: str, summary: messages.UpsertSummary) -> None:
     """Refuse to replace a catalogue by less than was meant.
 

@@ -684,10 +684,10 @@ class UpsertProductsConfig(_message.Message):
     """Ties attempts together in logs; at most 128 characters."""
     replace_catalog: _builtins.bool
     """Whether these products are to be all that the catalogue has: they are indexed anew beside it, with the embedder that
-    the server makes catalogues with now, and take its place at once when the stream has ended. Until then it is searched
-    as it is. If a product cannot be taken, or the stream breaks off, or the catalogue is written to meanwhile, it stays
-    as it is: FAILED_PRECONDITION, reason PRODUCTS_REFUSED, or CATALOG_CHANGED. Its calibration is kept only if the
-    embedder is the same. Default no.
+    the server makes catalogues with now, and take its place at once when the stream ends with a `commit`. Until then it
+    is searched as it is. If a product cannot be taken, or the stream ends without a commit, or the catalogue is written
+    to meanwhile, it stays as it is: FAILED_PRECONDITION, reason PRODUCTS_REFUSED, NOT_COMMITTED or CATALOG_CHANGED. Its
+    calibration is kept only if the embedder is the same. Default no.
     """
     def __init__(
         self,
@@ -738,13 +738,38 @@ class ProductUpsert(_message.Message):
 Global___ProductUpsert: _TypeAlias = ProductUpsert  # noqa: Y015
 
 @_typing.final
+class StreamCommit(_message.Message):
+    """The last message of a stream that takes effect as a whole. That a stream has ended does not tell that it was meant to: to
+    a server, a caller that gave up or was killed half way can look the same.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many messages were sent between the config and this: must agree with what was received."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamCommit: _TypeAlias = StreamCommit  # noqa: Y015
+
+@_typing.final
 class UpsertProductsRequest(_message.Message):
-    """The config, then products."""
+    """The config, then products, then a commit if `replace_catalog` is set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CONFIG_FIELD_NUMBER: _builtins.int
     UPSERT_FIELD_NUMBER: _builtins.int
+    COMMIT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def config(self) -> Global___UpsertProductsConfig:
         """The first message of the stream, and only the first."""
@@ -753,17 +778,22 @@ class UpsertProductsRequest(_message.Message):
     def upsert(self) -> Global___ProductUpsert:
         """A product."""
 
+    @_builtins.property
+    def commit(self) -> Global___StreamCommit:
+        """The last message. It must be sent where `replace_catalog` is set, and changes nothing elsewhere."""
+
     def __init__(
         self,
         *,
         config: Global___UpsertProductsConfig | None = ...,
         upsert: Global___ProductUpsert | None = ...,
+        commit: Global___StreamCommit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "request", b"request", "upsert", b"upsert"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "config", b"config", "request", b"request", "upsert", b"upsert"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "request", b"request", "upsert", b"upsert"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "config", b"config", "request", b"request", "upsert", b"upsert"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["config", "upsert"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["config", "upsert", "commit"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
@@ -1113,12 +1143,13 @@ Global___LabelledThing: _TypeAlias = LabelledThing  # noqa: Y015
 
 @_typing.final
 class CalibrateCatalogRequest(_message.Message):
-    """The config, then things: 1..10,000."""
+    """The config, then things: 1..10,000, then a commit."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CONFIG_FIELD_NUMBER: _builtins.int
     THING_FIELD_NUMBER: _builtins.int
+    COMMIT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def config(self) -> Global___CalibrationConfig:
         """The first message of the stream, and only the first."""
@@ -1127,17 +1158,22 @@ class CalibrateCatalogRequest(_message.Message):
     def thing(self) -> Global___LabelledThing:
         """A thing."""
 
+    @_builtins.property
+    def commit(self) -> Global___StreamCommit:
+        """The last message; must be sent unless `reset` is set."""
+
     def __init__(
         self,
         *,
         config: Global___CalibrationConfig | None = ...,
         thing: Global___LabelledThing | None = ...,
+        commit: Global___StreamCommit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "request", b"request", "thing", b"thing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "config", b"config", "request", b"request", "thing", b"thing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "request", b"request", "thing", b"thing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "config", b"config", "request", b"request", "thing", b"thing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["config", "thing"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["config", "thing", "commit"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 

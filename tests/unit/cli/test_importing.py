@@ -25,6 +25,7 @@ class Catalogue(product_catalog_pb2_grpc.ProductCatalogServiceServicer):
     def __init__(self, *, break_after: int | None = None, silent_about: str = "") -> None:
         self.taken: dict[str, pb.Product] = {}
         self.config = pb.UpsertProductsConfig()
+        self.committed: int | None = None
         self._break_after = break_after
         self._silent_about = silent_about
 
@@ -34,6 +35,9 @@ class Catalogue(product_catalog_pb2_grpc.ProductCatalogServiceServicer):
         async for request in requests:
             if request.WhichOneof("request") == "config":
                 self.config = request.config
+                continue
+            if request.WhichOneof("request") == "commit":
+                self.committed = request.commit.count
                 continue
             upsert = request.upsert
             if self._break_after is not None and len(self.taken) >= self._break_after:
@@ -87,6 +91,7 @@ async def test_every_row_is_sent_with_its_pictures_or_told_with_its_reason(tmp_p
         report = await import_feed(client, feed, catalog="shop", on_row=lambda state: seen.append(state.done))
     assert catalogue.config.catalog == "catalogs/shop"
     assert catalogue.config.create_catalog_if_missing
+    assert catalogue.committed == 3  # one of them was refused
     assert sorted(catalogue.taken) == ["five", "one"]
     image = catalogue.taken["one"].images[0]
     assert (image.image.data, image.uri) == (JPEG, (tmp_path / "a.jpg").resolve().as_uri())

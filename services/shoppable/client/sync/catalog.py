@@ -56,8 +56,11 @@ class CatalogClient:
 
         def requests() -> Iterator[pb.UpsertProductsRequest]:
             yield pb.UpsertProductsRequest(config=config)
+            count = 0
             for upsert in upserts:
                 yield pb.UpsertProductsRequest(upsert=upsert)
+                count += 1
+            yield pb.UpsertProductsRequest(commit=pb.StreamCommit(count=count))
 
         return call_stream(self._stub.UpsertProducts, requests(), timeout_s=timeout_s)
 
@@ -109,8 +112,11 @@ class CatalogClient:
 
         def requests() -> Iterator[pb.CalibrateCatalogRequest]:
             yield pb.CalibrateCatalogRequest(config=config)
+            count = 0
             for thing in things:
                 yield pb.CalibrateCatalogRequest(thing=thing)
+                count += 1
+            yield pb.CalibrateCatalogRequest(commit=pb.StreamCommit(count=count))
 
         return call_stream(self._stub.CalibrateCatalog, requests(), timeout_s=timeout_s)
 

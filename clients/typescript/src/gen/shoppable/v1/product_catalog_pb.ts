@@ -25,7 +25,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file shoppable/v1/product_catalog.proto.
  */
 export const file_shoppable_v1_product_catalog: GenFile = /*@__PURE__*/
-  fileDesc("CiJzaG9wcGFibGUvdjEvcHJvZHVjdF9jYXRhbG9nLnByb3RvEgxzaG9wcGFibGUudjEivwIKB0NhdGFsb2cSDAoEbmFtZRgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSLAoIZW1iZWRkZXIYAyABKAsyGi5zaG9wcGFibGUudjEuTW9kZWxWZXJzaW9uEhYKDmVtYmVkZGluZ19zaXplGAQgASgNEhAKCHJldmlzaW9uGAUgASgDEhUKDXByb2R1Y3RfY291bnQYBiABKAQSEwoLaW1hZ2VfY291bnQYByABKAQSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5hdHRyaWJ1dGVfa2V5cxgKIAMoCRISCgpjYWxpYnJhdGVkGAsgASgIIlMKDlJlZmVyZW5jZUltYWdlEhAKCGltYWdlX2lkGAEgASgJEgsKA3VyaRgCIAEoCRIiCgVpbWFnZRgDIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZSLOAwoHUHJvZHVjdBIMCgRuYW1lGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEg0KBWJyYW5kGAQgASgJEhAKCGNhdGVnb3J5GAUgASgJEiEKBXByaWNlGAYgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSCwoDdXJpGAcgASgJEjAKDGF2YWlsYWJpbGl0eRgIIAEoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSOQoKYXR0cmlidXRlcxgJIAMoCzIlLnNob3BwYWJsZS52MS5Qcm9kdWN0LkF0dHJpYnV0ZXNFbnRyeRIsCgZpbWFnZXMYCiADKAsyHC5zaG9wcGFibGUudjEuUmVmZXJlbmNlSW1hZ2USLwoLY3JlYXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgNIAEoAxoxCg9BdHRyaWJ1dGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJlCgpQcmljZVJhbmdlEhUKDWN1cnJlbmN5X2NvZGUYASABKAkSHwoDbWluGAIgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSHwoDbWF4GAMgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkiLgoPQXR0cmlidXRlRmlsdGVyEgsKA2tleRgBIAEoCRIOCgZ2YWx1ZXMYAiADKAkiNAoTQXR0cmlidXRlVGV4dEZpbHRlchILCgNrZXkYASABKAkSEAoIY29udGFpbnMYAiABKAkihwMKDVByb2R1Y3RGaWx0ZXISEgoKY2F0ZWdvcmllcxgBIAMoCRIOCgZicmFuZHMYAiADKAkSJwoFcHJpY2UYAyABKAsyGC5zaG9wcGFibGUudjEuUHJpY2VSYW5nZRIyCg5hdmFpbGFiaWxpdGllcxgEIAMoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSMQoKYXR0cmlidXRlcxgFIAMoCzIdLnNob3BwYWJsZS52MS5BdHRyaWJ1dGVGaWx0ZXISOgoPYXR0cmlidXRlX3RleHRzGAYgAygLMiEuc2hvcHBhYmxlLnYxLkF0dHJpYnV0ZVRleHRGaWx0ZXISKwoGYW55X29mGAcgAygLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISKwoGYWxsX29mGAggAygLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISLAoHbm9uZV9vZhgJIAMoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyImYKFENyZWF0ZUNhdGFsb2dSZXF1ZXN0EhIKCmNhdGFsb2dfaWQYASABKAkSJgoHY2F0YWxvZxgCIAEoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEhIKCnJlcXVlc3RfaWQYAyABKAkiPwoVQ3JlYXRlQ2F0YWxvZ1Jlc3BvbnNlEiYKB2NhdGFsb2cYASABKAsyFS5zaG9wcGFibGUudjEuQ2F0YWxvZyIhChFHZXRDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJIjwKEkdldENhdGFsb2dSZXNwb25zZRImCgdjYXRhbG9nGAEgASgLMhUuc2hvcHBhYmxlLnYxLkNhdGFsb2ciPAoTTGlzdENhdGFsb2dzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SEgoKcGFnZV90b2tlbhgCIAEoCSJYChRMaXN0Q2F0YWxvZ3NSZXNwb25zZRInCghjYXRhbG9ncxgBIAMoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJHChREZWxldGVDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJEg0KBWZvcmNlGAIgASgIEhIKCnJlcXVlc3RfaWQYAyABKAkiFwoVRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIncKFFVwc2VydFByb2R1Y3RzQ29uZmlnEg8KB2NhdGFsb2cYASABKAkSIQoZY3JlYXRlX2NhdGFsb2dfaWZfbWlzc2luZxgCIAEoCBISCgpyZXF1ZXN0X2lkGAMgASgJEhcKD3JlcGxhY2VfY2F0YWxvZxgEIAEoCCJYCg1Qcm9kdWN0VXBzZXJ0EgsKA3JvdxgBIAEoBBImCgdwcm9kdWN0GAIgASgLMhUuc2hvcHBhYmxlLnYxLlByb2R1Y3QSEgoKcHJvZHVjdF9pZBgDIAEoCSKHAQoVVXBzZXJ0UHJvZHVjdHNSZXF1ZXN0EjQKBmNvbmZpZxgBIAEoCzIiLnNob3BwYWJsZS52MS5VcHNlcnRQcm9kdWN0c0NvbmZpZ0gAEi0KBnVwc2VydBgCIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0VXBzZXJ0SABCCQoHcmVxdWVzdCKTAQoMVXBzZXJ0UmVzdWx0EgsKA3JvdxgBIAEoBBISCgpwcm9kdWN0X2lkGAIgASgJEiwKB291dGNvbWUYAyABKA4yGy5zaG9wcGFibGUudjEuVXBzZXJ0T3V0Y29tZRIiCgZzdGF0dXMYBCABKAsyEi5nb29nbGUucnBjLlN0YXR1cxIQCghyZXZpc2lvbhgFIAEoAyJmCg1VcHNlcnRTdW1tYXJ5Eg8KB2NyZWF0ZWQYASABKAQSDwoHdXBkYXRlZBgCIAEoBBIRCgl1bmNoYW5nZWQYAyABKAQSDgoGZmFpbGVkGAQgASgEEhAKCHJldmlzaW9uGAUgASgDIoIBChZVcHNlcnRQcm9kdWN0c1Jlc3BvbnNlEiwKBnJlc3VsdBgBIAEoCzIaLnNob3BwYWJsZS52MS5VcHNlcnRSZXN1bHRIABIuCgdzdW1tYXJ5GAIgASgLMhsuc2hvcHBhYmxlLnYxLlVwc2VydFN1bW1hcnlIAEIKCghyZXNwb25zZSIhChFHZXRQcm9kdWN0UmVxdWVzdBIMCgRuYW1lGAEgASgJIjwKEkdldFByb2R1Y3RSZXNwb25zZRImCgdwcm9kdWN0GAEgASgLMhUuc2hvcHBhYmxlLnYxLlByb2R1Y3QieQoTTGlzdFByb2R1Y3RzUmVxdWVzdBIOCgZwYXJlbnQYASABKAkSKwoGZmlsdGVyGAIgASgLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISEQoJcGFnZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkiWAoUTGlzdFByb2R1Y3RzUmVzcG9uc2USJwoIcHJvZHVjdHMYASADKAsyFS5zaG9wcGFibGUudjEuUHJvZHVjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOAoURGVsZXRlUHJvZHVjdFJlcXVlc3QSDAoEbmFtZRgBIAEoCRISCgpyZXF1ZXN0X2lkGAIgASgJIikKFURlbGV0ZVByb2R1Y3RSZXNwb25zZRIQCghyZXZpc2lvbhgBIAEoAyJ/ChFDYWxpYnJhdGlvbkNvbmZpZxIPCgdjYXRhbG9nGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkSDQoFcmVzZXQYAyABKAgSHwoSbm90X2Zvcl9zYWxlX3NoYXJlGAQgASgCSACIAQFCFQoTX25vdF9mb3Jfc2FsZV9zaGFyZSJUCg1MYWJlbGxlZFRoaW5nEgsKA3JvdxgBIAEoBBIiCgV2aWV3cxgCIAMoCzITLnNob3BwYWJsZS52MS5JbWFnZRISCgpwcm9kdWN0X2lkGAMgASgJIoUBChdDYWxpYnJhdGVDYXRhbG9nUmVxdWVzdBIxCgZjb25maWcYASABKAsyHy5zaG9wcGFibGUudjEuQ2FsaWJyYXRpb25Db25maWdIABIsCgV0aGluZxgCIAEoCzIbLnNob3BwYWJsZS52MS5MYWJlbGxlZFRoaW5nSABCCQoHcmVxdWVzdCKZAQoMTWF0Y2hRdWFsaXR5EhMKC3JlY2FsbF9hdF8xGAEgASgCEhMKC3JlY2FsbF9hdF81GAIgASgCEhkKEWNhbGlicmF0aW9uX2Vycm9yGAMgASgCEhIKCm1hdGNoX3JhdGUYBCABKAISHAoPbWF0Y2hfcHJlY2lzaW9uGAUgASgCSACIAQFCEgoQX21hdGNoX3ByZWNpc2lvbiKqAQoSQ2FsaWJyYXRpb25TdW1tYXJ5EhAKCHJldmlzaW9uGAEgASgDEg4KBnRoaW5ncxgCIAEoBBIbChN0aGluZ3Nfbm90X2Zvcl9zYWxlGAMgASgEEioKBmJlZm9yZRgEIAEoCzIaLnNob3BwYWJsZS52MS5NYXRjaFF1YWxpdHkSKQoFYWZ0ZXIYBSABKAsyGi5zaG9wcGFibGUudjEuTWF0Y2hRdWFsaXR5ImoKGENhbGlicmF0ZUNhdGFsb2dSZXNwb25zZRINCgNyb3cYASABKARIABIzCgdzdW1tYXJ5GAIgASgLMiAuc2hvcHBhYmxlLnYxLkNhbGlicmF0aW9uU3VtbWFyeUgAQgoKCHJlc3BvbnNlIpoBChVGaW5kRHVwbGljYXRlc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhsKDm1pbl9zaW1pbGFyaXR5GAIgASgCSACIAQESFAoMZGlmZmVyaW5nX2luGAMgASgJEisKBmZpbHRlchgEIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyQhEKD19taW5fc2ltaWxhcml0eSJICgxQcm9kdWN0SW1hZ2USJgoHcHJvZHVjdBgBIAEoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0EhAKCGltYWdlX2lkGAIgASgJIoMBChZGaW5kRHVwbGljYXRlc1Jlc3BvbnNlEikKBWZpcnN0GAEgASgLMhouc2hvcHBhYmxlLnYxLlByb2R1Y3RJbWFnZRIqCgZzZWNvbmQYAiABKAsyGi5zaG9wcGFibGUudjEuUHJvZHVjdEltYWdlEhIKCnNpbWlsYXJpdHkYAyABKAIiJAoUQmFja3VwQ2F0YWxvZ1JlcXVlc3QSDAoEbmFtZRgBIAEoCSJtCg5TbmFwc2hvdEhlYWRlchIOCgZmb3JtYXQYASABKA0SJgoHY2F0YWxvZxgCIAEoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEg4KBnJvb3RlZBgDIAEoCBITCgtjYWxpYnJhdGlvbhgEIAEoCSJCCg1TbmFwc2hvdEltYWdlEg4KBmRpZ2VzdBgBIAEoCRIRCgllbWJlZGRpbmcYAiABKAwSDgoGY29sb3JzGAMgASgMInoKD1NuYXBzaG90UHJvZHVjdBISCgpwcm9kdWN0X2lkGAEgASgJEiYKB3Byb2R1Y3QYAiABKAsyFS5zaG9wcGFibGUudjEuUHJvZHVjdBIrCgZpbWFnZXMYAyADKAsyGy5zaG9wcGFibGUudjEuU25hcHNob3RJbWFnZSJLCgtTbmFwc2hvdEVuZBIVCg1wcm9kdWN0X2NvdW50GAEgASgEEhMKC2ltYWdlX2NvdW50GAIgASgEEhAKCHJldmlzaW9uGAMgASgDIqYBCg5TbmFwc2hvdFJlY29yZBIuCgZoZWFkZXIYASABKAsyHC5zaG9wcGFibGUudjEuU25hcHNob3RIZWFkZXJIABIwCgdwcm9kdWN0GAIgASgLMh0uc2hvcHBhYmxlLnYxLlNuYXBzaG90UHJvZHVjdEgAEigKA2VuZBgDIAEoCzIZLnNob3BwYWJsZS52MS5TbmFwc2hvdEVuZEgAQggKBnJlY29yZCJFChVCYWNrdXBDYXRhbG9nUmVzcG9uc2USLAoGcmVjb3JkGAEgASgLMhwuc2hvcHBhYmxlLnYxLlNuYXBzaG90UmVjb3JkIkwKFFJlc3RvcmVDYXRhbG9nQ29uZmlnEg8KB2NhdGFsb2cYASABKAkSDwoHcmVwbGFjZRgCIAEoCBISCgpyZXF1ZXN0X2lkGAMgASgJIogBChVSZXN0b3JlQ2F0YWxvZ1JlcXVlc3QSNAoGY29uZmlnGAEgASgLMiIuc2hvcHBhYmxlLnYxLlJlc3RvcmVDYXRhbG9nQ29uZmlnSAASLgoGcmVjb3JkGAIgASgLMhwuc2hvcHBhYmxlLnYxLlNuYXBzaG90UmVjb3JkSABCCQoHcmVxdWVzdCJnChZSZXN0b3JlQ2F0YWxvZ1Jlc3BvbnNlEhcKDXByb2R1Y3RfY291bnQYASABKARIABIoCgdjYXRhbG9nGAIgASgLMhUuc2hvcHBhYmxlLnYxLkNhdGFsb2dIAEIKCghyZXNwb25zZSq8AQoMQXZhaWxhYmlsaXR5EhwKGEFWQUlMQUJJTElUWV9VTlNQRUNJRklFRBAAEhkKFUFWQUlMQUJJTElUWV9JTl9TVE9DSxABEh0KGUFWQUlMQUJJTElUWV9PVVRfT0ZfU1RPQ0sQAhIZChVBVkFJTEFCSUxJVFlfUFJFT1JERVIQAxIaChZBVkFJTEFCSUxJVFlfQkFDS09SREVSEAQSHQoZQVZBSUxBQklMSVRZX0RJU0NPTlRJTlVFRBAFKqABCg1VcHNlcnRPdXRjb21lEh4KGlVQU0VSVF9PVVRDT01FX1VOU1BFQ0lGSUVEEAASGgoWVVBTRVJUX09VVENPTUVfQ1JFQVRFRBABEhoKFlVQU0VSVF9PVVRDT01FX1VQREFURUQQAhIcChhVUFNFUlRfT1VUQ09NRV9VTkNIQU5HRUQQAxIZChVVUFNFUlRfT1VUQ09NRV9GQUlMRUQQBDL4CgoVUHJvZHVjdENhdGFsb2dTZXJ2aWNlEncKDUNyZWF0ZUNhdGFsb2cSIi5zaG9wcGFibGUudjEuQ3JlYXRlQ2F0YWxvZ1JlcXVlc3QaIy5zaG9wcGFibGUudjEuQ3JlYXRlQ2F0YWxvZ1Jlc3BvbnNlIh2C0+STAhciDC92MS9jYXRhbG9nczoHY2F0YWxvZxJuCgpHZXRDYXRhbG9nEh8uc2hvcHBhYmxlLnYxLkdldENhdGFsb2dSZXF1ZXN0GiAuc2hvcHBhYmxlLnYxLkdldENhdGFsb2dSZXNwb25zZSIdgtPkkwIXEhUvdjEve25hbWU9Y2F0YWxvZ3MvKn0SawoMTGlzdENhdGFsb2dzEiEuc2hvcHBhYmxlLnYxLkxpc3RDYXRhbG9nc1JlcXVlc3QaIi5zaG9wcGFibGUudjEuTGlzdENhdGFsb2dzUmVzcG9uc2UiFILT5JMCDhIML3YxL2NhdGFsb2dzEncKDURlbGV0ZUNhdGFsb2cSIi5zaG9wcGFibGUudjEuRGVsZXRlQ2F0YWxvZ1JlcXVlc3QaIy5zaG9wcGFibGUudjEuRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIh2C0+STAhcqFS92MS97bmFtZT1jYXRhbG9ncy8qfRJfCg5VcHNlcnRQcm9kdWN0cxIjLnNob3BwYWJsZS52MS5VcHNlcnRQcm9kdWN0c1JlcXVlc3QaJC5zaG9wcGFibGUudjEuVXBzZXJ0UHJvZHVjdHNSZXNwb25zZSgBMAESeQoKR2V0UHJvZHVjdBIfLnNob3BwYWJsZS52MS5HZXRQcm9kdWN0UmVxdWVzdBogLnNob3BwYWJsZS52MS5HZXRQcm9kdWN0UmVzcG9uc2UiKILT5JMCIhIgL3YxL3tuYW1lPWNhdGFsb2dzLyovcHJvZHVjdHMvKn0SqwEKDExpc3RQcm9kdWN0cxIhLnNob3BwYWJsZS52MS5MaXN0UHJvZHVjdHNSZXF1ZXN0GiIuc2hvcHBhYmxlLnYxLkxpc3RQcm9kdWN0c1Jlc3BvbnNlIlSC0+STAk4SIC92MS97cGFyZW50PWNhdGFsb2dzLyp9L3Byb2R1Y3RzWioiJS92MS97cGFyZW50PWNhdGFsb2dzLyp9L3Byb2R1Y3RzOmxpc3Q6ASoSggEKDURlbGV0ZVByb2R1Y3QSIi5zaG9wcGFibGUudjEuRGVsZXRlUHJvZHVjdFJlcXVlc3QaIy5zaG9wcGFibGUudjEuRGVsZXRlUHJvZHVjdFJlc3BvbnNlIiiC0+STAiIqIC92MS97bmFtZT1jYXRhbG9ncy8qL3Byb2R1Y3RzLyp9EmUKEENhbGlicmF0ZUNhdGFsb2cSJS5zaG9wcGFibGUudjEuQ2FsaWJyYXRlQ2F0YWxvZ1JlcXVlc3QaJi5zaG9wcGFibGUudjEuQ2FsaWJyYXRlQ2F0YWxvZ1Jlc3BvbnNlKAEwARJdCg5GaW5kRHVwbGljYXRlcxIjLnNob3BwYWJsZS52MS5GaW5kRHVwbGljYXRlc1JlcXVlc3QaJC5zaG9wcGFibGUudjEuRmluZER1cGxpY2F0ZXNSZXNwb25zZTABEloKDUJhY2t1cENhdGFsb2cSIi5zaG9wcGFibGUudjEuQmFja3VwQ2F0YWxvZ1JlcXVlc3QaIy5zaG9wcGFibGUudjEuQmFja3VwQ2F0YWxvZ1Jlc3BvbnNlMAESXwoOUmVzdG9yZUNhdGFsb2cSIy5zaG9wcGFibGUudjEuUmVzdG9yZUNhdGFsb2dSZXF1ZXN0GiQuc2hvcHBhYmxlLnYxLlJlc3RvcmVDYXRhbG9nUmVzcG9uc2UoATABQkIKEGRldi5zaG9wcGFibGUudjFQAVosc2hvcHBhYmxlLmRldi9jbGllbnQvc2hvcHBhYmxldjE7c2hvcHBhYmxldjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_timestamp, file_google_rpc_status, file_google_type_money, file_shoppable_v1_common]);
+  fileDesc("CiJzaG9wcGFibGUvdjEvcHJvZHVjdF9jYXRhbG9nLnByb3RvEgxzaG9wcGFibGUudjEivwIKB0NhdGFsb2cSDAoEbmFtZRgBIAEoCRIUCgxkaXNwbGF5X25hbWUYAiABKAkSLAoIZW1iZWRkZXIYAyABKAsyGi5zaG9wcGFibGUudjEuTW9kZWxWZXJzaW9uEhYKDmVtYmVkZGluZ19zaXplGAQgASgNEhAKCHJldmlzaW9uGAUgASgDEhUKDXByb2R1Y3RfY291bnQYBiABKAQSEwoLaW1hZ2VfY291bnQYByABKAQSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5hdHRyaWJ1dGVfa2V5cxgKIAMoCRISCgpjYWxpYnJhdGVkGAsgASgIIlMKDlJlZmVyZW5jZUltYWdlEhAKCGltYWdlX2lkGAEgASgJEgsKA3VyaRgCIAEoCRIiCgVpbWFnZRgDIAEoCzITLnNob3BwYWJsZS52MS5JbWFnZSLOAwoHUHJvZHVjdBIMCgRuYW1lGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEg0KBWJyYW5kGAQgASgJEhAKCGNhdGVnb3J5GAUgASgJEiEKBXByaWNlGAYgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSCwoDdXJpGAcgASgJEjAKDGF2YWlsYWJpbGl0eRgIIAEoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSOQoKYXR0cmlidXRlcxgJIAMoCzIlLnNob3BwYWJsZS52MS5Qcm9kdWN0LkF0dHJpYnV0ZXNFbnRyeRIsCgZpbWFnZXMYCiADKAsyHC5zaG9wcGFibGUudjEuUmVmZXJlbmNlSW1hZ2USLwoLY3JlYXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgNIAEoAxoxCg9BdHRyaWJ1dGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJlCgpQcmljZVJhbmdlEhUKDWN1cnJlbmN5X2NvZGUYASABKAkSHwoDbWluGAIgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkSHwoDbWF4GAMgASgLMhIuZ29vZ2xlLnR5cGUuTW9uZXkiLgoPQXR0cmlidXRlRmlsdGVyEgsKA2tleRgBIAEoCRIOCgZ2YWx1ZXMYAiADKAkiNAoTQXR0cmlidXRlVGV4dEZpbHRlchILCgNrZXkYASABKAkSEAoIY29udGFpbnMYAiABKAkihwMKDVByb2R1Y3RGaWx0ZXISEgoKY2F0ZWdvcmllcxgBIAMoCRIOCgZicmFuZHMYAiADKAkSJwoFcHJpY2UYAyABKAsyGC5zaG9wcGFibGUudjEuUHJpY2VSYW5nZRIyCg5hdmFpbGFiaWxpdGllcxgEIAMoDjIaLnNob3BwYWJsZS52MS5BdmFpbGFiaWxpdHkSMQoKYXR0cmlidXRlcxgFIAMoCzIdLnNob3BwYWJsZS52MS5BdHRyaWJ1dGVGaWx0ZXISOgoPYXR0cmlidXRlX3RleHRzGAYgAygLMiEuc2hvcHBhYmxlLnYxLkF0dHJpYnV0ZVRleHRGaWx0ZXISKwoGYW55X29mGAcgAygLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISKwoGYWxsX29mGAggAygLMhsuc2hvcHBhYmxlLnYxLlByb2R1Y3RGaWx0ZXISLAoHbm9uZV9vZhgJIAMoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyImYKFENyZWF0ZUNhdGFsb2dSZXF1ZXN0EhIKCmNhdGFsb2dfaWQYASABKAkSJgoHY2F0YWxvZxgCIAEoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEhIKCnJlcXVlc3RfaWQYAyABKAkiPwoVQ3JlYXRlQ2F0YWxvZ1Jlc3BvbnNlEiYKB2NhdGFsb2cYASABKAsyFS5zaG9wcGFibGUudjEuQ2F0YWxvZyIhChFHZXRDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJIjwKEkdldENhdGFsb2dSZXNwb25zZRImCgdjYXRhbG9nGAEgASgLMhUuc2hvcHBhYmxlLnYxLkNhdGFsb2ciPAoTTGlzdENhdGFsb2dzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SEgoKcGFnZV90b2tlbhgCIAEoCSJYChRMaXN0Q2F0YWxvZ3NSZXNwb25zZRInCghjYXRhbG9ncxgBIAMoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJHChREZWxldGVDYXRhbG9nUmVxdWVzdBIMCgRuYW1lGAEgASgJEg0KBWZvcmNlGAIgASgIEhIKCnJlcXVlc3RfaWQYAyABKAkiFwoVRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIncKFFVwc2VydFByb2R1Y3RzQ29uZmlnEg8KB2NhdGFsb2cYASABKAkSIQoZY3JlYXRlX2NhdGFsb2dfaWZfbWlzc2luZxgCIAEoCBISCgpyZXF1ZXN0X2lkGAMgASgJEhcKD3JlcGxhY2VfY2F0YWxvZxgEIAEoCCJYCg1Qcm9kdWN0VXBzZXJ0EgsKA3JvdxgBIAEoBBImCgdwcm9kdWN0GAIgASgLMhUuc2hvcHBhYmxlLnYxLlByb2R1Y3QSEgoKcHJvZHVjdF9pZBgDIAEoCSIdCgxTdHJlYW1Db21taXQSDQoFY291bnQYASABKAQitQEKFVVwc2VydFByb2R1Y3RzUmVxdWVzdBI0CgZjb25maWcYASABKAsyIi5zaG9wcGFibGUudjEuVXBzZXJ0UHJvZHVjdHNDb25maWdIABItCgZ1cHNlcnQYAiABKAsyGy5zaG9wcGFibGUudjEuUHJvZHVjdFVwc2VydEgAEiwKBmNvbW1pdBgDIAEoCzIaLnNob3BwYWJsZS52MS5TdHJlYW1Db21taXRIAEIJCgdyZXF1ZXN0IpMBCgxVcHNlcnRSZXN1bHQSCwoDcm93GAEgASgEEhIKCnByb2R1Y3RfaWQYAiABKAkSLAoHb3V0Y29tZRgDIAEoDjIbLnNob3BwYWJsZS52MS5VcHNlcnRPdXRjb21lEiIKBnN0YXR1cxgEIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEhAKCHJldmlzaW9uGAUgASgDImYKDVVwc2VydFN1bW1hcnkSDwoHY3JlYXRlZBgBIAEoBBIPCgd1cGRhdGVkGAIgASgEEhEKCXVuY2hhbmdlZBgDIAEoBBIOCgZmYWlsZWQYBCABKAQSEAoIcmV2aXNpb24YBSABKAMiggEKFlVwc2VydFByb2R1Y3RzUmVzcG9uc2USLAoGcmVzdWx0GAEgASgLMhouc2hvcHBhYmxlLnYxLlVwc2VydFJlc3VsdEgAEi4KB3N1bW1hcnkYAiABKAsyGy5zaG9wcGFibGUudjEuVXBzZXJ0U3VtbWFyeUgAQgoKCHJlc3BvbnNlIiEKEUdldFByb2R1Y3RSZXF1ZXN0EgwKBG5hbWUYASABKAkiPAoSR2V0UHJvZHVjdFJlc3BvbnNlEiYKB3Byb2R1Y3QYASABKAsyFS5zaG9wcGFibGUudjEuUHJvZHVjdCJ5ChNMaXN0UHJvZHVjdHNSZXF1ZXN0Eg4KBnBhcmVudBgBIAEoCRIrCgZmaWx0ZXIYAiABKAsyGy5zaG9wcGFibGUudjEuUHJvZHVjdEZpbHRlchIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSJYChRMaXN0UHJvZHVjdHNSZXNwb25zZRInCghwcm9kdWN0cxgBIAMoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI4ChREZWxldGVQcm9kdWN0UmVxdWVzdBIMCgRuYW1lGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkiKQoVRGVsZXRlUHJvZHVjdFJlc3BvbnNlEhAKCHJldmlzaW9uGAEgASgDIn8KEUNhbGlicmF0aW9uQ29uZmlnEg8KB2NhdGFsb2cYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCRINCgVyZXNldBgDIAEoCBIfChJub3RfZm9yX3NhbGVfc2hhcmUYBCABKAJIAIgBAUIVChNfbm90X2Zvcl9zYWxlX3NoYXJlIlQKDUxhYmVsbGVkVGhpbmcSCwoDcm93GAEgASgEEiIKBXZpZXdzGAIgAygLMhMuc2hvcHBhYmxlLnYxLkltYWdlEhIKCnByb2R1Y3RfaWQYAyABKAkiswEKF0NhbGlicmF0ZUNhdGFsb2dSZXF1ZXN0EjEKBmNvbmZpZxgBIAEoCzIfLnNob3BwYWJsZS52MS5DYWxpYnJhdGlvbkNvbmZpZ0gAEiwKBXRoaW5nGAIgASgLMhsuc2hvcHBhYmxlLnYxLkxhYmVsbGVkVGhpbmdIABIsCgZjb21taXQYAyABKAsyGi5zaG9wcGFibGUudjEuU3RyZWFtQ29tbWl0SABCCQoHcmVxdWVzdCKZAQoMTWF0Y2hRdWFsaXR5EhMKC3JlY2FsbF9hdF8xGAEgASgCEhMKC3JlY2FsbF9hdF81GAIgASgCEhkKEWNhbGlicmF0aW9uX2Vycm9yGAMgASgCEhIKCm1hdGNoX3JhdGUYBCABKAISHAoPbWF0Y2hfcHJlY2lzaW9uGAUgASgCSACIAQFCEgoQX21hdGNoX3ByZWNpc2lvbiKqAQoSQ2FsaWJyYXRpb25TdW1tYXJ5EhAKCHJldmlzaW9uGAEgASgDEg4KBnRoaW5ncxgCIAEoBBIbChN0aGluZ3Nfbm90X2Zvcl9zYWxlGAMgASgEEioKBmJlZm9yZRgEIAEoCzIaLnNob3BwYWJsZS52MS5NYXRjaFF1YWxpdHkSKQoFYWZ0ZXIYBSABKAsyGi5zaG9wcGFibGUudjEuTWF0Y2hRdWFsaXR5ImoKGENhbGlicmF0ZUNhdGFsb2dSZXNwb25zZRINCgNyb3cYASABKARIABIzCgdzdW1tYXJ5GAIgASgLMiAuc2hvcHBhYmxlLnYxLkNhbGlicmF0aW9uU3VtbWFyeUgAQgoKCHJlc3BvbnNlIpoBChVGaW5kRHVwbGljYXRlc1JlcXVlc3QSDgoGcGFyZW50GAEgASgJEhsKDm1pbl9zaW1pbGFyaXR5GAIgASgCSACIAQESFAoMZGlmZmVyaW5nX2luGAMgASgJEisKBmZpbHRlchgEIAEoCzIbLnNob3BwYWJsZS52MS5Qcm9kdWN0RmlsdGVyQhEKD19taW5fc2ltaWxhcml0eSJICgxQcm9kdWN0SW1hZ2USJgoHcHJvZHVjdBgBIAEoCzIVLnNob3BwYWJsZS52MS5Qcm9kdWN0EhAKCGltYWdlX2lkGAIgASgJIoMBChZGaW5kRHVwbGljYXRlc1Jlc3BvbnNlEikKBWZpcnN0GAEgASgLMhouc2hvcHBhYmxlLnYxLlByb2R1Y3RJbWFnZRIqCgZzZWNvbmQYAiABKAsyGi5zaG9wcGFibGUudjEuUHJvZHVjdEltYWdlEhIKCnNpbWlsYXJpdHkYAyABKAIiJAoUQmFja3VwQ2F0YWxvZ1JlcXVlc3QSDAoEbmFtZRgBIAEoCSJtCg5TbmFwc2hvdEhlYWRlchIOCgZmb3JtYXQYASABKA0SJgoHY2F0YWxvZxgCIAEoCzIVLnNob3BwYWJsZS52MS5DYXRhbG9nEg4KBnJvb3RlZBgDIAEoCBITCgtjYWxpYnJhdGlvbhgEIAEoCSJCCg1TbmFwc2hvdEltYWdlEg4KBmRpZ2VzdBgBIAEoCRIRCgllbWJlZGRpbmcYAiABKAwSDgoGY29sb3JzGAMgASgMInoKD1NuYXBzaG90UHJvZHVjdBISCgpwcm9kdWN0X2lkGAEgASgJEiYKB3Byb2R1Y3QYAiABKAsyFS5zaG9wcGFibGUudjEuUHJvZHVjdBIrCgZpbWFnZXMYAyADKAsyGy5zaG9wcGFibGUudjEuU25hcHNob3RJbWFnZSJLCgtTbmFwc2hvdEVuZBIVCg1wcm9kdWN0X2NvdW50GAEgASgEEhMKC2ltYWdlX2NvdW50GAIgASgEEhAKCHJldmlzaW9uGAMgASgDIqYBCg5TbmFwc2hvdFJlY29yZBIuCgZoZWFkZXIYASABKAsyHC5zaG9wcGFibGUudjEuU25hcHNob3RIZWFkZXJIABIwCgdwcm9kdWN0GAIgASgLMh0uc2hvcHBhYmxlLnYxLlNuYXBzaG90UHJvZHVjdEgAEigKA2VuZBgDIAEoCzIZLnNob3BwYWJsZS52MS5TbmFwc2hvdEVuZEgAQggKBnJlY29yZCJFChVCYWNrdXBDYXRhbG9nUmVzcG9uc2USLAoGcmVjb3JkGAEgASgLMhwuc2hvcHBhYmxlLnYxLlNuYXBzaG90UmVjb3JkIkwKFFJlc3RvcmVDYXRhbG9nQ29uZmlnEg8KB2NhdGFsb2cYASABKAkSDwoHcmVwbGFjZRgCIAEoCBISCgpyZXF1ZXN0X2lkGAMgASgJIogBChVSZXN0b3JlQ2F0YWxvZ1JlcXVlc3QSNAoGY29uZmlnGAEgASgLMiIuc2hvcHBhYmxlLnYxLlJlc3RvcmVDYXRhbG9nQ29uZmlnSAASLgoGcmVjb3JkGAIgASgLMhwuc2hvcHBhYmxlLnYxLlNuYXBzaG90UmVjb3JkSABCCQoHcmVxdWVzdCJnChZSZXN0b3JlQ2F0YWxvZ1Jlc3BvbnNlEhcKDXByb2R1Y3RfY291bnQYASABKARIABIoCgdjYXRhbG9nGAIgASgLMhUuc2hvcHBhYmxlLnYxLkNhdGFsb2dIAEIKCghyZXNwb25zZSq8AQoMQXZhaWxhYmlsaXR5EhwKGEFWQUlMQUJJTElUWV9VTlNQRUNJRklFRBAAEhkKFUFWQUlMQUJJTElUWV9JTl9TVE9DSxABEh0KGUFWQUlMQUJJTElUWV9PVVRfT0ZfU1RPQ0sQAhIZChVBVkFJTEFCSUxJVFlfUFJFT1JERVIQAxIaChZBVkFJTEFCSUxJVFlfQkFDS09SREVSEAQSHQoZQVZBSUxBQklMSVRZX0RJU0NPTlRJTlVFRBAFKqABCg1VcHNlcnRPdXRjb21lEh4KGlVQU0VSVF9PVVRDT01FX1VOU1BFQ0lGSUVEEAASGgoWVVBTRVJUX09VVENPTUVfQ1JFQVRFRBABEhoKFlVQU0VSVF9PVVRDT01FX1VQREFURUQQAhIcChhVUFNFUlRfT1VUQ09NRV9VTkNIQU5HRUQQAxIZChVVUFNFUlRfT1VUQ09NRV9GQUlMRUQQBDL4CgoVUHJvZHVjdENhdGFsb2dTZXJ2aWNlEncKDUNyZWF0ZUNhdGFsb2cSIi5zaG9wcGFibGUudjEuQ3JlYXRlQ2F0YWxvZ1JlcXVlc3QaIy5zaG9wcGFibGUudjEuQ3JlYXRlQ2F0YWxvZ1Jlc3BvbnNlIh2C0+STAhciDC92MS9jYXRhbG9nczoHY2F0YWxvZxJuCgpHZXRDYXRhbG9nEh8uc2hvcHBhYmxlLnYxLkdldENhdGFsb2dSZXF1ZXN0GiAuc2hvcHBhYmxlLnYxLkdldENhdGFsb2dSZXNwb25zZSIdgtPkkwIXEhUvdjEve25hbWU9Y2F0YWxvZ3MvKn0SawoMTGlzdENhdGFsb2dzEiEuc2hvcHBhYmxlLnYxLkxpc3RDYXRhbG9nc1JlcXVlc3QaIi5zaG9wcGFibGUudjEuTGlzdENhdGFsb2dzUmVzcG9uc2UiFILT5JMCDhIML3YxL2NhdGFsb2dzEncKDURlbGV0ZUNhdGFsb2cSIi5zaG9wcGFibGUudjEuRGVsZXRlQ2F0YWxvZ1JlcXVlc3QaIy5zaG9wcGFibGUudjEuRGVsZXRlQ2F0YWxvZ1Jlc3BvbnNlIh2C0+STAhcqFS92MS97bmFtZT1jYXRhbG9ncy8qfRJfCg5VcHNlcnRQcm9kdWN0cxIjLnNob3BwYWJsZS52MS5VcHNlcnRQcm9kdWN0c1JlcXVlc3QaJC5zaG9wcGFibGUudjEuVXBzZXJ0UHJvZHVjdHNSZXNwb25zZSgBMAESeQoKR2V0UHJvZHVjdBIfLnNob3BwYWJsZS52MS5HZXRQcm9kdWN0UmVxdWVzdBogLnNob3BwYWJsZS52MS5HZXRQcm9kdWN0UmVzcG9uc2UiKILT5JMCIhIgL3YxL3tuYW1lPWNhdGFsb2dzLyovcHJvZHVjdHMvKn0SqwEKDExpc3RQcm9kdWN0cxIhLnNob3BwYWJsZS52MS5MaXN0UHJvZHVjdHNSZXF1ZXN0GiIuc2hvcHBhYmxlLnYxLkxpc3RQcm9kdWN0c1Jlc3BvbnNlIlSC0+STAk4SIC92MS97cGFyZW50PWNhdGFsb2dzLyp9L3Byb2R1Y3RzWioiJS92MS97cGFyZW50PWNhdGFsb2dzLyp9L3Byb2R1Y3RzOmxpc3Q6ASoSggEKDURlbGV0ZVByb2R1Y3QSIi5zaG9wcGFibGUudjEuRGVsZXRlUHJvZHVjdFJlcXVlc3QaIy5zaG9wcGFibGUudjEuRGVsZXRlUHJvZHVjdFJlc3BvbnNlIiiC0+STAiIqIC92MS97bmFtZT1jYXRhbG9ncy8qL3Byb2R1Y3RzLyp9EmUKEENhbGlicmF0ZUNhdGFsb2cSJS5zaG9wcGFibGUudjEuQ2FsaWJyYXRlQ2F0YWxvZ1JlcXVlc3QaJi5zaG9wcGFibGUudjEuQ2FsaWJyYXRlQ2F0YWxvZ1Jlc3BvbnNlKAEwARJdCg5GaW5kRHVwbGljYXRlcxIjLnNob3BwYWJsZS52MS5GaW5kRHVwbGljYXRlc1JlcXVlc3QaJC5zaG9wcGFibGUudjEuRmluZER1cGxpY2F0ZXNSZXNwb25zZTABEloKDUJhY2t1cENhdGFsb2cSIi5zaG9wcGFibGUudjEuQmFja3VwQ2F0YWxvZ1JlcXVlc3QaIy5zaG9wcGFibGUudjEuQmFja3VwQ2F0YWxvZ1Jlc3BvbnNlMAESXwoOUmVzdG9yZUNhdGFsb2cSIy5zaG9wcGFibGUudjEuUmVzdG9yZUNhdGFsb2dSZXF1ZXN0GiQuc2hvcHBhYmxlLnYxLlJlc3RvcmVDYXRhbG9nUmVzcG9uc2UoATABQkIKEGRldi5zaG9wcGFibGUudjFQAVosc2hvcHBhYmxlLmRldi9jbGllbnQvc2hvcHBhYmxldjE7c2hvcHBhYmxldjFiBnByb3RvMw", [file_google_api_annotations, file_google_protobuf_timestamp, file_google_rpc_status, file_google_type_money, file_shoppable_v1_common]);
 
 /**
  * A set of products, indexed with one embedder.
@@ -662,10 +662,10 @@ export type UpsertProductsConfig = Message<"shoppable.v1.UpsertProductsConfig"> 
 
   /**
    * Whether these products are to be all that the catalogue has: they are indexed anew beside it, with the embedder that
-   * the server makes catalogues with now, and take its place at once when the stream has ended. Until then it is searched
-   * as it is. If a product cannot be taken, or the stream breaks off, or the catalogue is written to meanwhile, it stays
-   * as it is: FAILED_PRECONDITION, reason PRODUCTS_REFUSED, or CATALOG_CHANGED. Its calibration is kept only if the
-   * embedder is the same. Default no.
+   * the server makes catalogues with now, and take its place at once when the stream ends with a `commit`. Until then it
+   * is searched as it is. If a product cannot be taken, or the stream ends without a commit, or the catalogue is written
+   * to meanwhile, it stays as it is: FAILED_PRECONDITION, reason PRODUCTS_REFUSED, NOT_COMMITTED or CATALOG_CHANGED. Its
+   * calibration is kept only if the embedder is the same. Default no.
    *
    * @generated from field: bool replace_catalog = 4;
    */
@@ -715,7 +715,29 @@ export const ProductUpsertSchema: GenMessage<ProductUpsert> = /*@__PURE__*/
   messageDesc(file_shoppable_v1_product_catalog, 16);
 
 /**
- * The config, then products.
+ * The last message of a stream that takes effect as a whole. That a stream has ended does not tell that it was meant to: to
+ * a server, a caller that gave up or was killed half way can look the same.
+ *
+ * @generated from message shoppable.v1.StreamCommit
+ */
+export type StreamCommit = Message<"shoppable.v1.StreamCommit"> & {
+  /**
+   * How many messages were sent between the config and this: must agree with what was received.
+   *
+   * @generated from field: uint64 count = 1;
+   */
+  count: bigint;
+};
+
+/**
+ * Describes the message shoppable.v1.StreamCommit.
+ * Use `create(StreamCommitSchema)` to create a new message.
+ */
+export const StreamCommitSchema: GenMessage<StreamCommit> = /*@__PURE__*/
+  messageDesc(file_shoppable_v1_product_catalog, 17);
+
+/**
+ * The config, then products, then a commit if `replace_catalog` is set.
  *
  * @generated from message shoppable.v1.UpsertProductsRequest
  */
@@ -741,6 +763,14 @@ export type UpsertProductsRequest = Message<"shoppable.v1.UpsertProductsRequest"
      */
     value: ProductUpsert;
     case: "upsert";
+  } | {
+    /**
+     * The last message. It must be sent where `replace_catalog` is set, and changes nothing elsewhere.
+     *
+     * @generated from field: shoppable.v1.StreamCommit commit = 3;
+     */
+    value: StreamCommit;
+    case: "commit";
   } | { case: undefined; value?: undefined };
 };
 
@@ -749,7 +779,7 @@ export type UpsertProductsRequest = Message<"shoppable.v1.UpsertProductsRequest"
  * Use `create(UpsertProductsRequestSchema)` to create a new message.
  */
 export const UpsertProductsRequestSchema: GenMessage<UpsertProductsRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 17);
+  messageDesc(file_shoppable_v1_product_catalog, 18);
 
 /**
  * What became of one product.
@@ -798,7 +828,7 @@ export type UpsertResult = Message<"shoppable.v1.UpsertResult"> & {
  * Use `create(UpsertResultSchema)` to create a new message.
  */
 export const UpsertResultSchema: GenMessage<UpsertResult> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 18);
+  messageDesc(file_shoppable_v1_product_catalog, 19);
 
 /**
  * What became of all.
@@ -847,7 +877,7 @@ export type UpsertSummary = Message<"shoppable.v1.UpsertSummary"> & {
  * Use `create(UpsertSummarySchema)` to create a new message.
  */
 export const UpsertSummarySchema: GenMessage<UpsertSummary> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 19);
+  messageDesc(file_shoppable_v1_product_catalog, 20);
 
 /**
  * Results, then one summary.
@@ -884,7 +914,7 @@ export type UpsertProductsResponse = Message<"shoppable.v1.UpsertProductsRespons
  * Use `create(UpsertProductsResponseSchema)` to create a new message.
  */
 export const UpsertProductsResponseSchema: GenMessage<UpsertProductsResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 20);
+  messageDesc(file_shoppable_v1_product_catalog, 21);
 
 /**
  * Asks for a product.
@@ -905,7 +935,7 @@ export type GetProductRequest = Message<"shoppable.v1.GetProductRequest"> & {
  * Use `create(GetProductRequestSchema)` to create a new message.
  */
 export const GetProductRequestSchema: GenMessage<GetProductRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 21);
+  messageDesc(file_shoppable_v1_product_catalog, 22);
 
 /**
  * The product.
@@ -926,7 +956,7 @@ export type GetProductResponse = Message<"shoppable.v1.GetProductResponse"> & {
  * Use `create(GetProductResponseSchema)` to create a new message.
  */
 export const GetProductResponseSchema: GenMessage<GetProductResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 22);
+  messageDesc(file_shoppable_v1_product_catalog, 23);
 
 /**
  * Asks for products.
@@ -968,7 +998,7 @@ export type ListProductsRequest = Message<"shoppable.v1.ListProductsRequest"> & 
  * Use `create(ListProductsRequestSchema)` to create a new message.
  */
 export const ListProductsRequestSchema: GenMessage<ListProductsRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 23);
+  messageDesc(file_shoppable_v1_product_catalog, 24);
 
 /**
  * A page of products.
@@ -996,7 +1026,7 @@ export type ListProductsResponse = Message<"shoppable.v1.ListProductsResponse"> 
  * Use `create(ListProductsResponseSchema)` to create a new message.
  */
 export const ListProductsResponseSchema: GenMessage<ListProductsResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 24);
+  messageDesc(file_shoppable_v1_product_catalog, 25);
 
 /**
  * Asks for a product to be deleted.
@@ -1024,7 +1054,7 @@ export type DeleteProductRequest = Message<"shoppable.v1.DeleteProductRequest"> 
  * Use `create(DeleteProductRequestSchema)` to create a new message.
  */
 export const DeleteProductRequestSchema: GenMessage<DeleteProductRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 25);
+  messageDesc(file_shoppable_v1_product_catalog, 26);
 
 /**
  * Done.
@@ -1045,7 +1075,7 @@ export type DeleteProductResponse = Message<"shoppable.v1.DeleteProductResponse"
  * Use `create(DeleteProductResponseSchema)` to create a new message.
  */
 export const DeleteProductResponseSchema: GenMessage<DeleteProductResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 26);
+  messageDesc(file_shoppable_v1_product_catalog, 27);
 
 /**
  * What a calibration is of.
@@ -1090,7 +1120,7 @@ export type CalibrationConfig = Message<"shoppable.v1.CalibrationConfig"> & {
  * Use `create(CalibrationConfigSchema)` to create a new message.
  */
 export const CalibrationConfigSchema: GenMessage<CalibrationConfig> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 27);
+  messageDesc(file_shoppable_v1_product_catalog, 28);
 
 /**
  * A thing of which it is known what it is.
@@ -1126,10 +1156,10 @@ export type LabelledThing = Message<"shoppable.v1.LabelledThing"> & {
  * Use `create(LabelledThingSchema)` to create a new message.
  */
 export const LabelledThingSchema: GenMessage<LabelledThing> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 28);
+  messageDesc(file_shoppable_v1_product_catalog, 29);
 
 /**
- * The config, then things: 1..10,000.
+ * The config, then things: 1..10,000, then a commit.
  *
  * @generated from message shoppable.v1.CalibrateCatalogRequest
  */
@@ -1155,6 +1185,14 @@ export type CalibrateCatalogRequest = Message<"shoppable.v1.CalibrateCatalogRequ
      */
     value: LabelledThing;
     case: "thing";
+  } | {
+    /**
+     * The last message; must be sent unless `reset` is set.
+     *
+     * @generated from field: shoppable.v1.StreamCommit commit = 3;
+     */
+    value: StreamCommit;
+    case: "commit";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1163,7 +1201,7 @@ export type CalibrateCatalogRequest = Message<"shoppable.v1.CalibrateCatalogRequ
  * Use `create(CalibrateCatalogRequestSchema)` to create a new message.
  */
 export const CalibrateCatalogRequestSchema: GenMessage<CalibrateCatalogRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 29);
+  messageDesc(file_shoppable_v1_product_catalog, 30);
 
 /**
  * How good matches of the labelled things are.
@@ -1213,7 +1251,7 @@ export type MatchQuality = Message<"shoppable.v1.MatchQuality"> & {
  * Use `create(MatchQualitySchema)` to create a new message.
  */
 export const MatchQualitySchema: GenMessage<MatchQuality> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 30);
+  messageDesc(file_shoppable_v1_product_catalog, 31);
 
 /**
  * What was learned.
@@ -1262,7 +1300,7 @@ export type CalibrationSummary = Message<"shoppable.v1.CalibrationSummary"> & {
  * Use `create(CalibrationSummarySchema)` to create a new message.
  */
 export const CalibrationSummarySchema: GenMessage<CalibrationSummary> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 31);
+  messageDesc(file_shoppable_v1_product_catalog, 32);
 
 /**
  * Rows, then one summary.
@@ -1299,7 +1337,7 @@ export type CalibrateCatalogResponse = Message<"shoppable.v1.CalibrateCatalogRes
  * Use `create(CalibrateCatalogResponseSchema)` to create a new message.
  */
 export const CalibrateCatalogResponseSchema: GenMessage<CalibrateCatalogResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 32);
+  messageDesc(file_shoppable_v1_product_catalog, 33);
 
 /**
  * Asks for pictures of different products that are nearly the same.
@@ -1343,7 +1381,7 @@ export type FindDuplicatesRequest = Message<"shoppable.v1.FindDuplicatesRequest"
  * Use `create(FindDuplicatesRequestSchema)` to create a new message.
  */
 export const FindDuplicatesRequestSchema: GenMessage<FindDuplicatesRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 33);
+  messageDesc(file_shoppable_v1_product_catalog, 34);
 
 /**
  * A picture of a product, and whose it is.
@@ -1371,7 +1409,7 @@ export type ProductImage = Message<"shoppable.v1.ProductImage"> & {
  * Use `create(ProductImageSchema)` to create a new message.
  */
 export const ProductImageSchema: GenMessage<ProductImage> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 34);
+  messageDesc(file_shoppable_v1_product_catalog, 35);
 
 /**
  * Two pictures that are nearly the same.
@@ -1406,7 +1444,7 @@ export type FindDuplicatesResponse = Message<"shoppable.v1.FindDuplicatesRespons
  * Use `create(FindDuplicatesResponseSchema)` to create a new message.
  */
 export const FindDuplicatesResponseSchema: GenMessage<FindDuplicatesResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 35);
+  messageDesc(file_shoppable_v1_product_catalog, 36);
 
 /**
  * Asks for a backup.
@@ -1427,7 +1465,7 @@ export type BackupCatalogRequest = Message<"shoppable.v1.BackupCatalogRequest"> 
  * Use `create(BackupCatalogRequestSchema)` to create a new message.
  */
 export const BackupCatalogRequestSchema: GenMessage<BackupCatalogRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 36);
+  messageDesc(file_shoppable_v1_product_catalog, 37);
 
 /**
  * What a backup begins with.
@@ -1469,7 +1507,7 @@ export type SnapshotHeader = Message<"shoppable.v1.SnapshotHeader"> & {
  * Use `create(SnapshotHeaderSchema)` to create a new message.
  */
 export const SnapshotHeaderSchema: GenMessage<SnapshotHeader> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 37);
+  messageDesc(file_shoppable_v1_product_catalog, 38);
 
 /**
  * An image of a product, as it is indexed.
@@ -1504,7 +1542,7 @@ export type SnapshotImage = Message<"shoppable.v1.SnapshotImage"> & {
  * Use `create(SnapshotImageSchema)` to create a new message.
  */
 export const SnapshotImageSchema: GenMessage<SnapshotImage> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 38);
+  messageDesc(file_shoppable_v1_product_catalog, 39);
 
 /**
  * A product, whole.
@@ -1539,7 +1577,7 @@ export type SnapshotProduct = Message<"shoppable.v1.SnapshotProduct"> & {
  * Use `create(SnapshotProductSchema)` to create a new message.
  */
 export const SnapshotProductSchema: GenMessage<SnapshotProduct> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 39);
+  messageDesc(file_shoppable_v1_product_catalog, 40);
 
 /**
  * What a backup ends with.
@@ -1574,7 +1612,7 @@ export type SnapshotEnd = Message<"shoppable.v1.SnapshotEnd"> & {
  * Use `create(SnapshotEndSchema)` to create a new message.
  */
 export const SnapshotEndSchema: GenMessage<SnapshotEnd> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 40);
+  messageDesc(file_shoppable_v1_product_catalog, 41);
 
 /**
  * A part of a backup.
@@ -1619,7 +1657,7 @@ export type SnapshotRecord = Message<"shoppable.v1.SnapshotRecord"> & {
  * Use `create(SnapshotRecordSchema)` to create a new message.
  */
 export const SnapshotRecordSchema: GenMessage<SnapshotRecord> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 41);
+  messageDesc(file_shoppable_v1_product_catalog, 42);
 
 /**
  * The next part.
@@ -1640,7 +1678,7 @@ export type BackupCatalogResponse = Message<"shoppable.v1.BackupCatalogResponse"
  * Use `create(BackupCatalogResponseSchema)` to create a new message.
  */
 export const BackupCatalogResponseSchema: GenMessage<BackupCatalogResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 42);
+  messageDesc(file_shoppable_v1_product_catalog, 43);
 
 /**
  * What is to be made of a backup.
@@ -1675,7 +1713,7 @@ export type RestoreCatalogConfig = Message<"shoppable.v1.RestoreCatalogConfig"> 
  * Use `create(RestoreCatalogConfigSchema)` to create a new message.
  */
 export const RestoreCatalogConfigSchema: GenMessage<RestoreCatalogConfig> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 43);
+  messageDesc(file_shoppable_v1_product_catalog, 44);
 
 /**
  * The config, then the backup.
@@ -1712,7 +1750,7 @@ export type RestoreCatalogRequest = Message<"shoppable.v1.RestoreCatalogRequest"
  * Use `create(RestoreCatalogRequestSchema)` to create a new message.
  */
 export const RestoreCatalogRequestSchema: GenMessage<RestoreCatalogRequest> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 44);
+  messageDesc(file_shoppable_v1_product_catalog, 45);
 
 /**
  * How far it is, then the catalogue.
@@ -1749,7 +1787,7 @@ export type RestoreCatalogResponse = Message<"shoppable.v1.RestoreCatalogRespons
  * Use `create(RestoreCatalogResponseSchema)` to create a new message.
  */
 export const RestoreCatalogResponseSchema: GenMessage<RestoreCatalogResponse> = /*@__PURE__*/
-  messageDesc(file_shoppable_v1_product_catalog, 45);
+  messageDesc(file_shoppable_v1_product_catalog, 46);
 
 /**
  * Whether one can buy a product.

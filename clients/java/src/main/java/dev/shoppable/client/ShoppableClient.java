@@ -19,6 +19,7 @@ import dev.shoppable.v1.ProductCatalogServiceGrpc;
 import dev.shoppable.v1.ProductUpsert;
 import dev.shoppable.v1.StreamAnnotateVideoRequest;
 import dev.shoppable.v1.StreamAnnotateVideoResponse;
+import dev.shoppable.v1.StreamCommit;
 import dev.shoppable.v1.StreamDetectObjectsRequest;
 import dev.shoppable.v1.StreamDetectObjectsResponse;
 import dev.shoppable.v1.UpsertProductsConfig;
@@ -123,10 +124,11 @@ public final class ShoppableClient {
         channel,
         ProductCatalogServiceGrpc.getUpsertProductsMethod(),
         options(),
-        headed(
+        committed(
             UpsertProductsRequest.newBuilder().setConfig(config).build(),
             upserts,
-            upsert -> UpsertProductsRequest.newBuilder().setUpsert(upsert).build()));
+            upsert -> UpsertProductsRequest.newBuilder().setUpsert(upsert).build(),
+            commit -> UpsertProductsRequest.newBuilder().setCommit(commit).build()));
   }
 
   /** Learns from labelled pictures. Gives the row of each thing that was read, and a summary at the end. */
@@ -135,10 +137,11 @@ public final class ShoppableClient {
         channel,
         ProductCatalogServiceGrpc.getCalibrateCatalogMethod(),
         options(),
-        headed(
+        committed(
             CalibrateCatalogRequest.newBuilder().setConfig(config).build(),
             things,
-            thing -> CalibrateCatalogRequest.newBuilder().setThing(thing).build()));
+            thing -> CalibrateCatalogRequest.newBuilder().setThing(thing).build(),
+            commit -> CalibrateCatalogRequest.newBuilder().setCommit(commit).build()));
   }
 
   private CallOptions options() {
@@ -173,6 +176,22 @@ public final class ShoppableClient {
       boolean wanted = sink.send(config);
       while (wanted && items.hasNext()) {
         wanted = sink.send(wrap.apply(items.next()));
+      }
+    };
+  }
+
+  /** The same, and then that these were all: without it, a stream that was given up would look like a whole one. */
+  private static <Q, T> Answers.Requests<Q> committed(
+      Q config, Iterator<T> items, Function<T, Q> wrap, Function<StreamCommit, Q> end) {
+    return sink -> {
+      boolean wanted = sink.send(config);
+      long count = 0;
+      while (wanted && items.hasNext()) {
+        wanted = sink.send(wrap.apply(items.next()));
+        count++;
+      }
+      if (wanted) {
+        sink.send(end.apply(StreamCommit.newBuilder().setCount(count).build()));
       }
     };
   }
