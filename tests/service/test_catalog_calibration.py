@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,11 @@ import av
 import grpc
 import pytest
 
+from shoppable.client import ShoppableError
+from shoppable.client.streams import call_stream
 from shoppable.runtime.images import write_jpeg
 from shoppable.v1 import common_pb2, product_catalog_pb2
-from support.catalogs import CATALOG, MatcherClient, matcher_client, reason_of, sample_upserts, settings_of, violations_of
+from support.catalogs import CATALOG, MatcherClient, matcher_client, sample_upserts, settings_of
 
 Request = product_catalog_pb2.CalibrateCatalogRequest
 Thing = product_catalog_pb2.LabelledThing
@@ -43,7 +45,11 @@ def stream_of(things: Sequence[Thing], **config: Any) -> list[Request]:
 async def calibrate(
     client: MatcherClient, requests: Sequence[Request]
 ) -> list[product_catalog_pb2.CalibrateCatalogResponse]:
-    return [answer async for answer in client.catalogs.CalibrateCatalog(requests)]
+    async def stream() -> AsyncIterator[Request]:
+        for request in requests:
+            yield request
+
+    return [answer async for answer in call_stream(client.catalogs.CalibrateCatalog, stream(), timeout_s=None)]
 
 
 async def catalog_of(client: MatcherClient) -> product_catalog_pb2.Catalog:
@@ -105,15 +111,15 @@ async def test_a_calibration_that_cannot_be_right_names_what_is_wrong(
             (stream_of([Thing(row=5, views=[picture])], not_for_sale_share=0.95), "config.not_for_sale_share"),
             (stream_of([Thing(row=6, views=[picture])], not_for_sale_share=0.2), "config.not_for_sale_share"),
         ):
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
+            with pytest.raises(ShoppableError) as caught:
                 await calibrate(client, requests)
-            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-            assert [name.removesuffix(".data") for name in violations_of(caught.value)] == [field]
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+            assert [wrong.field.removesuffix(".data") for wrong in caught.value.violations] == [field]
+        with pytest.raises(ShoppableError) as caught:
             await calibrate(client, stream_of([Thing(row=7, views=[picture], product_id="no-such")])[:-1])
-        assert reason_of(caught.value) == "NOT_COMMITTED"
+        assert caught.value.reason == "NOT_COMMITTED"
         nowhere = Request(config=product_catalog_pb2.CalibrationConfig(catalog="catalogs/nowhere"))
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
+        with pytest.raises(ShoppableError) as caught:
             await calibrate(client, [nowhere])
-        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        assert caught.value.code is grpc.StatusCode.NOT_FOUND
         assert (await catalog_of(client)).revision == revision

@@ -54,7 +54,7 @@ async def build(settings: DecoderSettings) -> AsyncIterator[Assembly]:
                 sources=new_sources(settings, uploads),
                 guards=guards,
                 live_guards=dataclasses.replace(
-                    guards, max_duration_ns=int(settings.max_live_s * NS_PER_S), max_frames=sys.maxsize
+                    guards, max_duration_ns=int(settings.max_live_s * NS_PER_S), max_frames=sys.maxsize, live=True
                 ),
                 limits=limits,
                 uploads=uploads,

@@ -119,11 +119,12 @@ class ProductCatalogServicer(product_catalog_pb2_grpc.ProductCatalogServiceServi
         summary = messages.UpsertSummary()
         async with into as target:
             # Closed before the target is: what is left over must not be written to.
-            products = until_commit(requests, "upsert", name=names.catalog_name(config.catalog_id), needed=config.replace)
+            name = names.catalog_name(config.catalog_id)
+            products = until_commit(requests, "upsert", name=name, needed=config.replace)
             async with contextlib.aclosing(self._upserter.run(target, products)) as results:
                 async for result in results:
-                    name = result.outcome.value
-                    setattr(summary, name, getattr(summary, name) + 1)
+                    outcome = result.outcome.value
+                    setattr(summary, outcome, getattr(summary, outcome) + 1)
                     yield messages.UpsertProductsResponse(result=result_to_message(result))
             if config.replace:
                 require_all_taken(config.catalog_id, summary)

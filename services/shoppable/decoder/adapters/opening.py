@@ -61,6 +61,7 @@ class Guards:
     max_idle_work_s: float  # of CPU, without a frame
     decode_threads: int
     device: str | None = None  # a GPU that decodes, as FFmpeg names its kind; None: software
+    live: bool = False  # whether bytes come as they are filmed: what is waited for makes all that follows late
 
     def check_pixels(self, width: int, height: int) -> None:
         """Refuse a stored picture that is too large."""
@@ -181,6 +182,9 @@ def _open_container(file: WatchedFile, guards: Guards) -> tuple[InputContainer, 
         "codec_whitelist": ",".join(guards.codecs),
         "max_pixels": str(guards.max_pixels),
     }
+    if guards.live:
+        # FFmpeg measures the rate over twenty frames before it gives the first; the stream itself mostly tells it.
+        options["fpsprobesize"] = "0"
     file.seek(0)
     if guards.device is not None:
         try:
