@@ -125,16 +125,27 @@ def _all_serving(services: dict[str, tuple[grpc.aio.Channel, str]]) -> Readiness
 
     async def check() -> None:
         for words, (channel, name) in services.items():
-            request = health_pb2.HealthCheckRequest(service=name)
-            stub: Any = health_pb2_grpc.HealthStub(channel)  # its types leave the methods out
-            for _ in range(_REPLICAS_ASKED):
-                try:
-                    answer = await stub.Check(request, timeout=_HEALTH_TIMEOUT_S)
-                except grpc.aio.AioRpcError as error:
-                    raise RuntimeError(f"the {words} cannot be reached ({error.code().name})") from error
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    break
-            else:
-                raise RuntimeError(f"the {words} is not serving")
+            failure = await _failure(channel, name)
+            if failure:
+                raise RuntimeError(f"the {words} {failure}")
 
     return check
+
+
+async def _failure(channel: grpc.aio.Channel, service: str) -> str:
+    """Say why no replica serves; nothing if one does. One that ends while it is asked is no reason."""
+    request = health_pb2.HealthCheckRequest(service=service)
+    stub: Any = health_pb2_grpc.HealthStub(channel)  # its types leave the methods out
+    failure = ""
+    for _ in range(_REPLICAS_ASKED):
+        try:
+            answer = await stub.Check(request, timeout=_HEALTH_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            failure = f"cannot be reached ({error.code().name})"
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                break
+        else:
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                return ""
+            failure = "is not serving"
+    return failure
