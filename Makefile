@@ -16,11 +16,11 @@ demo: $(VENV)/.local ## find the products of the sample film, on real services, 
 	$(BIN)/shoppable demo
 
 test: $(VENV)/.dev ## run all tests, the fast ones first
-	$(BIN)/python -m pytest tests/unit tests/fuzz
+	$(BIN)/python -m pytest -n 2 tests/unit tests/fuzz
 	$(BIN)/python -m pytest tests/service tests/end_to_end tests/faults
 
 test-unit: $(VENV)/.dev ## run the unit tests: under a minute
-	$(BIN)/python -m pytest tests/unit tests/fuzz
+	$(BIN)/python -m pytest -n 2 tests/unit tests/fuzz
 
 test-clients: $(VENV)/.dev ## run the clients of all languages, whose toolchains are here, against one real suite
 	$(BIN)/python tests/clients/run.py

@@ -1,6 +1,7 @@
 """What tests of several services share: the sample film's folder, the shared test data, one real Triton."""
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 _STOP_LIMIT_S = 30
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """Undo that a test asked for all of the log: what gRPC tells of itself, all tests after it would pay for."""
+    yield
+    if logging.root.level < logging.INFO:
+        logging.root.setLevel(logging.INFO)
 
 
 @pytest.fixture(scope="session")

@@ -167,8 +167,10 @@ def test_demo_finds_products_writes_both_files_and_leaves_nothing(shop: Shop, in
     shop.assert_nothing_is_left()
 
 
-@pytest.mark.parametrize("moment", ["starting", "looking at film.mp4"])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status", "moment"),
+    [(signal.SIGINT, 130, "looking at film.mp4"), (signal.SIGTERM, 143, "starting")],
+)
 def test_interrupted_demo_stops_everything(
     shop: Shop, inference: str, moment: str, number: signal.Signals, status: int
 ) -> None:

@@ -25,7 +25,7 @@ BROKEN = {
     "reset after 20,000 bytes": ResetAfter(20_000),
     "black hole": BlackHole(),
 }
-DEADLINE_S = 6
+DEADLINE_S = 4
 
 
 @pytest.fixture(scope="module")

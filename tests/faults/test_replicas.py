@@ -198,10 +198,10 @@ async def test_a_killed_replica_costs_its_calls_in_flight_and_gets_its_share_whe
         await until_each_has_work(suite[service], method)
         await victim.kill()
         killed = time.monotonic()
-        await load.until_done(12)
+        await load.until_done(6)
         await victim.start()
         await until_each_has_work(suite[service], method)
-        had = await shares(suite[service], method, load, 18)
+        had = await shares(suite[service], method, load, 12)
     assert [failure.error for failure in load.failed if failure.began > killed] == []
     assert len(load.failed) <= AT_A_TIME
     assert {failure.error.code for failure in load.failed} <= {grpc.StatusCode.UNAVAILABLE}
