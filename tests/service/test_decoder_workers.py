@@ -1,7 +1,6 @@
 """Each video is decoded in a process of its own: what befalls one harms no other, and nothing of it stays behind."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from structlog.testing import capture_logs
 from shoppable.runtime import metrics
 from shoppable.v1 import common_pb2, frame_decoder_pb2_grpc
 from support.decoder_calls import Decoder, config, refusal_of, requests, rest_of, running_decoder
-from support.decoder_resources import until
+from support.decoder_resources import is_locked_in, until
 from support.videos import Clip, encode
 
 FILM = encode(Clip())
@@ -56,13 +55,7 @@ def _command(process: int) -> str:
 
 def workers() -> set[int]:
     """Return those that have a video: one more is there without, and is not locked in yet."""
-    return {child for child in children_of(fork_server()) if _is_locked_in(child)}
-
-
-def _is_locked_in(process: int) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return "Seccomp:\t2" in Path(f"/proc/{process}/status").read_text()
-    return False
+    return {child for child in children_of(fork_server()) if is_locked_in(child)}
 
 
 async def start(decoder: Decoder, path: Path):
