@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import av
 from av.video.reformatter import VideoReformatter
 
+from shoppable.decoder.adapters.rendering import Glance
+from shoppable.decoder.cuts import CutDetector
+
 SIDE = 640  # pixels, the longest of a frame that leaves
 
 
@@ -28,7 +31,8 @@ def alone(film: str, sampling: str, *, threads: int = 1, resize_first: bool = Fa
 
     Args:
         film: A file.
-        sampling: What the benchmark calls it. Frames are not looked at for cuts, which the service does.
+        sampling: What the benchmark calls it. For scenes each frame is looked at for cuts as the service does it; the
+            service also looks at the frames that leave, whatever the sampling, for the caller's sake.
         threads: Of the codec; 0: one for each core.
         resize_first: Whether frames are resized before they are converted, as the service does, or both at once.
     """
@@ -62,10 +66,12 @@ def _sampled(container, stream, sampling):  # type: ignore[no-untyped-def]
         return
     if sampling == "key frames":
         stream.codec_context.skip_frame = "NONKEY"
-    due = 0.0
+    due, glance, cuts = 0.0, Glance(), CutDetector()
     for frame in container.decode(stream):
+        after_cut = sampling == "scenes" and cuts.is_cut(glance.at(frame))
         if sampling in {"5 a second", "scenes"}:
-            if frame.time < due - 1e-6:
+            if frame.time >= due - 1e-6:
+                due = (frame.time + 1e-6) // 0.2 * 0.2 + 0.2
+            elif not after_cut:
                 continue
-            due = (frame.time + 1e-6) // 0.2 * 0.2 + 0.2
         yield frame
