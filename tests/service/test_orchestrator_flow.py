@@ -13,7 +13,7 @@ from shoppable.runtime.images import raw_image
 from shoppable.v1 import orchestrator_pb2
 from support.decoder_calls import running_decoder
 from support.detecting import COCO, detector, packaged_models
-from support.fake_triton import FakeTriton
+from support.fake_triton import FakeTriton, TritonAnswerError
 from support.orchestrating import (
     ANY_FILM,
     CATALOG,
@@ -227,6 +227,36 @@ async def test_a_caller_that_leaves_ends_the_work_in_the_real_decoder_and_detect
         # Two models for each of the frames in flight.
         assert sum(triton.started.values()) - started <= 2 * 8
         assert sum(triton.started.values()) < 400
+
+
+async def test_a_frame_that_the_model_fails_on_fails_alone_in_the_real_detector_and_decoder(tmp_path):
+    frames, poison = 30, 12
+    pictures: list[bytes] = []  # that differ, in the order in which the model met them
+    tries = 0
+
+    async def answer(model, images):
+        nonlocal tries
+        if model == COCO:
+            picture = images.tobytes()
+            if picture not in pictures:
+                pictures.append(picture)
+            if pictures.index(picture) == poison:
+                tries += 1
+                raise TritonAnswerError(grpc.StatusCode.INTERNAL, "the device fell over")
+        return np.zeros((len(images), 100, 6), np.float32)
+
+    (tmp_path / "film.mp4").write_bytes(encode(Clip(frames=frames, rate=5)))
+    triton = FakeTriton(packaged_models(), answer)
+    async with (
+        triton.serving() as endpoint,
+        running_decoder(tmp_path) as decoding,
+        detector(endpoint) as detecting,
+        # Patience that no test waits for: it is not what ends the tries.
+        orchestrating(decoder=decoding.address, detector=detecting.address, patience_s=3600) as client,
+    ):
+        summary = summary_of(await told(client, (tmp_path / "film.mp4").as_uri(), catalog=""))
+    assert (summary.frames_sampled, summary.frames_failed) == (frames, 1)
+    assert 1 < tries <= 3
 
 
 async def test_a_short_clip_is_not_starved_by_long_films():
