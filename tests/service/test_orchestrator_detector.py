@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import itertools
 
 import grpc
 import pytest
 
 from shoppable.client import DetectorClient, open_channel
+from shoppable.orchestrator.adapters import detector
 from shoppable.orchestrator.adapters.detector import DetectorAdapter
 from shoppable.orchestrator.domain import DetectedFrame, Frame, Options
 from shoppable.runtime.errors import DataLossError, ServiceError, UnavailableError, to_status
@@ -143,6 +145,14 @@ async def test_frames_fail_one_by_one_and_fast_once_patience_is_over():
     assert [item.frame.index for item in items] == list(range(FRAMES))
     assert [item.failure is None for item in items] == [True] * 3 + [False] * (FRAMES - 3)
     assert servicer.asked < 3 * FRAMES
+
+
+async def test_patience_that_ends_while_a_frame_is_given_back_fails_frames_and_not_the_film(monkeypatch):
+    looks = itertools.count()
+    monkeypatch.setattr(detector._Patience, "is_over", property(lambda _: next(looks) > 0))
+    async with adapter(Tired(lambda asked: asked > 3)) as detect:
+        items = [item async for item in detect.detect(Frames(), Options(common_pb2.FrameSampling()))]
+    assert [item.failure is None for item in items] == [True] * 3 + [False] * (FRAMES - 3)
 
 
 async def test_a_triton_that_is_away_from_the_first_frame_on_is_an_error_at_once():

@@ -128,7 +128,8 @@ class DetectorAdapter:
                                 yield item
                     break
                 except ShoppableError as error:
-                    if error.code is not _UNAVAILABLE or patience.is_over or not patience.had_success:
+                    over = patience.is_over and not isinstance(error, _NotNowError)
+                    if error.code is not _UNAVAILABLE or over or not patience.had_success:
                         raise upstream_error(error, "object detector", fields=_FIELDS) from error
                     _log.warning("the detector is away; asking again", reason=error.reason)
                     await self._budget.wait(error.retry_after_s or _RETRY_DELAY_S)
@@ -158,13 +159,17 @@ class DetectorAdapter:
                 if suspect is None and window.fails_again(response.frame.frame_id):
                     suspect = response.frame
                     continue
-                raise ShoppableError.from_status(result.status)
+                raise _NotNowError.from_status(result.status)
             if suspect is not None:
                 if not failed and not window.is_poison():
-                    raise ShoppableError.from_status(suspect.result.status)
+                    raise _NotNowError.from_status(suspect.result.status)
                 yield _detected(await window.answered(suspect.frame_id), suspect.result)
                 suspect = None
             yield _detected(await window.answered(response.frame.frame_id), result)
+
+
+class _NotNowError(ShoppableError):
+    """A frame cannot be looked at now. Patience was not over then: should it end meanwhile, the frame fails alone."""
 
 
 @contextlib.contextmanager
