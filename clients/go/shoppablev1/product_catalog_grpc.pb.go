@@ -79,7 +79,7 @@ type ProductCatalogServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT (no things or too many, an unreadable picture, a product that the catalogue does not have),
 	// FAILED_PRECONDITION (another embedder, reason EMBEDDER_MISMATCH; no products, reason CATALOG_EMPTY; a catalogue that
-	// was made before it could be calibrated, reason CATALOG_TOO_OLD).
+	// was made before it could be calibrated, reason CATALOG_TOO_OLD; no commit at the end, reason NOT_COMMITTED).
 	CalibrateCatalog(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CalibrateCatalogRequest, CalibrateCatalogResponse], error)
 	// Finds pictures of different products that are nearly the same, such as copied pictures of counterfeit goods. Each
 	// image is compared with its nearest neighbours only; pairs are sent as they are found, each pair of products once
@@ -296,7 +296,7 @@ type ProductCatalogServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT (no things or too many, an unreadable picture, a product that the catalogue does not have),
 	// FAILED_PRECONDITION (another embedder, reason EMBEDDER_MISMATCH; no products, reason CATALOG_EMPTY; a catalogue that
-	// was made before it could be calibrated, reason CATALOG_TOO_OLD).
+	// was made before it could be calibrated, reason CATALOG_TOO_OLD; no commit at the end, reason NOT_COMMITTED).
 	CalibrateCatalog(grpc.BidiStreamingServer[CalibrateCatalogRequest, CalibrateCatalogResponse]) error
 	// Finds pictures of different products that are nearly the same, such as copied pictures of counterfeit goods. Each
 	// image is compared with its nearest neighbours only; pairs are sent as they are found, each pair of products once

@@ -182,7 +182,7 @@ class ProductCatalogServiceServicer:
 
         Errors: INVALID_ARGUMENT (no things or too many, an unreadable picture, a product that the catalogue does not have),
         FAILED_PRECONDITION (another embedder, reason EMBEDDER_MISMATCH; no products, reason CATALOG_EMPTY; a catalogue that
-        was made before it could be calibrated, reason CATALOG_TOO_OLD).
+        was made before it could be calibrated, reason CATALOG_TOO_OLD; no commit at the end, reason NOT_COMMITTED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

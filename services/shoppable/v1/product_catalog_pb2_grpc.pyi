@@ -75,7 +75,7 @@ class ProductCatalogServiceStub:
 
     Errors: INVALID_ARGUMENT (no things or too many, an unreadable picture, a product that the catalogue does not have),
     FAILED_PRECONDITION (another embedder, reason EMBEDDER_MISMATCH; no products, reason CATALOG_EMPTY; a catalogue that
-    was made before it could be calibrated, reason CATALOG_TOO_OLD).
+    was made before it could be calibrated, reason CATALOG_TOO_OLD; no commit at the end, reason NOT_COMMITTED).
     """
     FindDuplicates: _grpc.UnaryStreamMultiCallable[_product_catalog_pb2.FindDuplicatesRequest, _product_catalog_pb2.FindDuplicatesResponse]
     """Finds pictures of different products that are nearly the same, such as copied pictures of counterfeit goods. Each
@@ -141,7 +141,7 @@ class ProductCatalogServiceAsyncStub(ProductCatalogServiceStub):
 
     Errors: INVALID_ARGUMENT (no things or too many, an unreadable picture, a product that the catalogue does not have),
     FAILED_PRECONDITION (another embedder, reason EMBEDDER_MISMATCH; no products, reason CATALOG_EMPTY; a catalogue that
-    was made before it could be calibrated, reason CATALOG_TOO_OLD).
+    was made before it could be calibrated, reason CATALOG_TOO_OLD; no commit at the end, reason NOT_COMMITTED).
     """
     FindDuplicates: _aio.UnaryStreamMultiCallable[_product_catalog_pb2.FindDuplicatesRequest, _product_catalog_pb2.FindDuplicatesResponse]  # type: ignore[assignment]
     """Finds pictures of different products that are nearly the same, such as copied pictures of counterfeit goods. Each
@@ -258,7 +258,7 @@ class ProductCatalogServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT (no things or too many, an unreadable picture, a product that the catalogue does not have),
         FAILED_PRECONDITION (another embedder, reason EMBEDDER_MISMATCH; no products, reason CATALOG_EMPTY; a catalogue that
-        was made before it could be calibrated, reason CATALOG_TOO_OLD).
+        was made before it could be calibrated, reason CATALOG_TOO_OLD; no commit at the end, reason NOT_COMMITTED).
         """
 
     @_abc_1.abstractmethod
