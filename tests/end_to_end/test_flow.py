@@ -14,7 +14,6 @@ import pytest
 from shoppable.client import OrchestratorClient, ShoppableError, open_channel
 from shoppable.v1 import orchestrator_pb2
 from support.catalogs import CATALOG
-from support.decoder_resources import is_locked_in
 from support.live_camera import LiveCamera
 
 # The method of each service that works for a stream of a caller's.
@@ -137,8 +136,8 @@ async def standstill(look: Callable[[], tuple[float, float]]) -> tuple[float, fl
 
 
 def workers_of(decoder: int | None) -> list[int]:
-    """Return the processes that decode, of the children of the decoder's fork server."""
-    return [worker for server in _children(decoder) for worker in _children(server) if is_locked_in(worker)]
+    """Return the processes that decode: the children of the decoder's fork server."""
+    return [worker for server in _children(decoder) for worker in _children(server)]
 
 
 def _children(pid: int | None) -> list[int]:

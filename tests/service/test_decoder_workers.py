@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from shoppable.runtime import metrics
 from shoppable.v1 import common_pb2, frame_decoder_pb2_grpc
 from support.decoder_calls import Decoder, config, refusal_of, requests, rest_of, running_decoder
-from support.decoder_resources import is_locked_in, until
+from support.decoder_resources import until
 from support.videos import Clip, encode
 
 FILM = encode(Clip())
@@ -54,8 +54,7 @@ def _command(process: int) -> str:
 
 
 def workers() -> set[int]:
-    """Return those that have a video: one more is there without, and is not locked in yet."""
-    return {child for child in children_of(fork_server()) if is_locked_in(child)}
+    return children_of(fork_server())
 
 
 async def start(decoder: Decoder, path: Path):
@@ -107,15 +106,6 @@ async def test_a_fork_server_that_is_killed_ends_its_calls_and_comes_back(long_f
         await until(lambda: _state(worker) in {"Z", "X"})
         assert len((await decoder.decode(FILM)).frames) == 15
         assert fork_server() != before
-
-
-async def test_a_process_that_dies_before_it_has_a_video_costs_nobody_anything():
-    async with running_decoder() as decoder:
-        (waiting,) = children_of(fork_server())
-        os.kill(waiting, signal.SIGKILL)
-        await until(lambda: waiting not in children_of(fork_server()))
-        await asyncio.sleep(0.1)  # until the fork server has said so
-        assert len((await decoder.decode(FILM)).frames) == 15
 
 
 async def test_nothing_stays_behind_whatever_ends_a_call(long_file):
@@ -175,10 +165,10 @@ async def test_the_workers_of_a_service_that_is_killed_end_with_it(long_file, tm
         call = stub.DecodeFrames(requests(config(Source(uri=long_file.as_uri()), every_nth_frame=1)), timeout=30)
         await call.read()
         (server,) = children_of(service.pid)
-        workers = children_of(server)  # the one that decodes, and the next
+        (worker,) = children_of(server)
         service.kill()
         await service.wait()
-        await until(lambda: {_state(process) for process in {server, *workers}} <= {"Z", "X"})
+        await until(lambda: {_state(server), _state(worker)} <= {"Z", "X"})
         call.cancel()
 
 

@@ -19,13 +19,6 @@ async def until(holds: Callable[[], bool], limit_s: float = 5) -> None:
         await asyncio.sleep(0.005)
 
 
-def is_locked_in(process: int) -> bool:
-    """Return whether the kernel filters a process's system calls: a decoder's worker has a video then."""
-    with contextlib.suppress(FileNotFoundError):
-        return "Seccomp:\t2" in Path(f"/proc/{process}/status").read_text()
-    return False
-
-
 class OpenMedia:
     """Media files, temporary files and memory without a name that this process opens from now on."""
 

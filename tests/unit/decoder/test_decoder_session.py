@@ -40,7 +40,7 @@ class Played:
         self.ended: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         job = Job("decode", GUARDS, Limits(2**30), slots=slots)
         self.session = Session(
-            Worker(1, ours, self.ended), job, self.memory, DistantReading(opened, executor), field="source"
+            Worker(ours, self.ended), job, self.memory, DistantReading(opened, executor), field="source"
         )
         self._ours = ours
         self.session.begin([self.memory.descriptor], [])

@@ -25,23 +25,18 @@ _log = structlog.get_logger(__name__)
 class Worker:
     """A process that waits for its job."""
 
-    number: int
     connection: socket.socket  # does not block
     ended: "asyncio.Future[int | None]"  # its exit code, negative for a signal; None if its fork server is gone too
 
 
 class Fleet:
-    """Starts workers. Use it in one event loop, as a context manager.
-
-    One worker more than there are videos waits for its job, so that a video need not wait for its process.
-    """
+    """Starts workers. Use it in one event loop, as a context manager."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._server: socket.socket | None = None
         self._ended: dict[int, asyncio.Future[int | None]] = {}
         self._last = 0
-        self._spare: Worker | None = None
         self._starting = asyncio.Lock()
 
     async def __aenter__(self) -> "Fleet":
@@ -52,7 +47,7 @@ class Fleet:
         """
         if sys.platform != "linux":
             raise RuntimeError("the decoder runs on Linux only: it decodes in processes that Linux's kernel confines")
-        self._spare = self._launch(await self._started())
+        await self._started()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -68,40 +63,32 @@ class Fleet:
 
     @contextlib.asynccontextmanager
     async def worker(self) -> AsyncIterator[Worker]:
-        """Have a worker of one's own. When the context ends, it is killed, and gone.
+        """Fork a worker. When the context ends, it is killed, and gone.
 
         Raises:
             UnavailableError: None can be had now.
         """
         server = await self._started()
-        self._drop_dead_spare()
-        worker = self._spare or self._launch(server)
-        self._spare = None
-        with contextlib.suppress(UnavailableError):  # the next one who needs it is told
-            self._spare = self._launch(server)
-        with worker.connection:
-            try:
-                yield worker
-            finally:
-                if not worker.ended.done():
-                    with contextlib.suppress(OSError):
-                        server.send(COMMAND.pack(KILL, worker.number))
-                    await _gone(worker.ended)
-                self._ended.pop(worker.number, None)
-
-    def _launch(self, server: socket.socket) -> Worker:
         self._last += 1
+        number = self._last
+        ended: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        with theirs:
+        with ours, theirs:
             try:
-                socket.send_fds(server, [COMMAND.pack(LAUNCH, self._last)], [theirs.fileno()])
+                socket.send_fds(server, [COMMAND.pack(LAUNCH, number)], [theirs.fileno()])
             except OSError as error:
-                ours.close()
                 raise no_worker() from error
-        worker = Worker(self._last, ours, asyncio.get_running_loop().create_future())
-        self._ended[worker.number] = worker.ended
-        return worker
+            theirs.close()
+            self._ended[number] = ended
+            try:
+                yield Worker(ours, ended)
+            finally:
+                if not ended.done():
+                    with contextlib.suppress(OSError):
+                        server.send(COMMAND.pack(KILL, number))
+                    await _gone(ended)
+                self._ended.pop(number, None)
 
     async def _started(self) -> socket.socket:
         async with self._starting:
@@ -167,13 +154,6 @@ class Fleet:
         for ended in self._ended.values():
             if not ended.done():
                 ended.set_result(None)
-        self._drop_dead_spare()
-
-    def _drop_dead_spare(self) -> None:
-        if self._spare is not None and self._spare.ended.done():
-            self._spare.connection.close()
-            self._ended.pop(self._spare.number, None)
-            self._spare = None
 
 
 async def _gone(ended: "asyncio.Future[int | None]") -> None:

@@ -5,6 +5,7 @@ and a worker inherits no secret, no connection and no other's video. It ends whe
 with it.
 """
 
+import contextlib
 import gc
 import os
 import select
@@ -121,7 +122,9 @@ def main(descriptor: int) -> None:
     gc.collect()
     gc.freeze()  # what is loaded stays shared with the workers
     gc.set_threshold(10_000)  # a film makes little that refers to itself
-    server.serve()
+    with contextlib.suppress(ConnectionError):  # it went while it was told something
+        server.serve()
+    signal.set_wakeup_fd(-1)  # workers still end, and what their signals are written to is taken down
 
 
 if __name__ == "__main__":
