@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 
-from shoppable.cli.console import Reporter
+from shoppable.cli.console import Bar, Reporter
 from shoppable.cli.failures import CommandError
+from shoppable.client.errors import ShoppableError
 from shoppable.client.orchestrator import OrchestratorClient
 from shoppable.v1 import orchestrator_pb2 as pb
+
+_PATIENCE_S = 10.0  # with services that say when to try again: as long as one takes to come back
 
 
 async def annotate(
@@ -15,33 +20,60 @@ async def annotate(
 ) -> pb.AnnotateVideoResponse:
     """Return all objects in order of their first appearance, and the summary.
 
+    A call that fails before anything came of it, with word when to try again, is made again, for some seconds.
+
     Raises:
         CommandError: The stream ended before its summary.
         ShoppableError: The call failed.
     """
-    objects: dict[str, pb.ShoppableObject] = {}
-    response = pb.AnnotateVideoResponse()
-    complete = False
+    deadline_s = time.monotonic() + _PATIENCE_S
     name = source.name if isinstance(source, Path) else source
-    with reporter.bar(f"looking at {name}") as bar:
-        async for message in client.stream_annotate(source, options):
-            match message.WhichOneof("response"):
-                case "progress":
-                    progress = message.progress
-                    fraction = progress.fraction if progress.HasField("fraction") else None
-                    bar.update(fraction=fraction, text=_progress_text(progress, len(objects)))
-                case "object":
-                    # One that was sent before it was final is replaced.
-                    objects[message.object.object_id] = message.object
-                case "summary":
-                    response.summary.CopyFrom(message.summary)
-                    complete = True
-                case _:
-                    pass
-    if not complete:
-        raise CommandError("the orchestrator ended the stream without a summary: the result is not complete")
-    response.objects.extend(sorted(objects.values(), key=_first_moment))
-    return response
+    while True:
+        answer = _Answer()
+        try:
+            with reporter.bar(f"looking at {name}") as bar:
+                async for message in client.stream_annotate(source, options):
+                    answer.take(message, bar)
+        except ShoppableError as error:
+            delay_s = error.retry_after_s
+            if answer.begun or delay_s is None or time.monotonic() + delay_s > deadline_s:
+                raise
+            reporter.note(f"{error.message.split(';')[0]}: trying again in {delay_s:g} s", style="yellow")
+            await asyncio.sleep(delay_s)
+        else:
+            return answer.whole()
+
+
+class _Answer:
+    """What has come of a stream so far."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self._objects: dict[str, pb.ShoppableObject] = {}
+        self._summary: pb.AnnotateSummary | None = None
+
+    def take(self, message: pb.StreamAnnotateVideoResponse, bar: Bar) -> None:
+        """Keep what a message says, and show how far it is."""
+        self.begun = True
+        match message.WhichOneof("response"):
+            case "progress":
+                progress = message.progress
+                fraction = progress.fraction if progress.HasField("fraction") else None
+                bar.update(fraction=fraction, text=_progress_text(progress, len(self._objects)))
+            case "object":
+                # One that was sent before it was final is replaced.
+                self._objects[message.object.object_id] = message.object
+            case "summary":
+                self._summary = message.summary
+            case _:
+                pass
+
+    def whole(self) -> pb.AnnotateVideoResponse:
+        """Return all as one message. Raises CommandError."""
+        if self._summary is None:
+            raise CommandError("the orchestrator ended the stream without a summary: the result is not complete")
+        objects = sorted(self._objects.values(), key=_first_moment)
+        return pb.AnnotateVideoResponse(objects=objects, summary=self._summary)
 
 
 def _first_moment(thing: pb.ShoppableObject) -> tuple[int, str]:

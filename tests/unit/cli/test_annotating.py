@@ -7,11 +7,13 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_status import rpc_status
 
 from shoppable.cli.annotating import annotate
 from shoppable.cli.console import Reporter
 from shoppable.cli.failures import CommandError
-from shoppable.client import OrchestratorClient, open_channel
+from shoppable.client import OrchestratorClient, ShoppableError, open_channel
+from shoppable.runtime.errors import UnavailableError, to_status
 from shoppable.v1 import orchestrator_pb2 as pb
 from shoppable.v1 import orchestrator_pb2_grpc
 from unit.cli.sample_answer import sample_answer
@@ -38,6 +40,27 @@ class Orchestrator(orchestrator_pb2_grpc.OrchestratorServiceServicer):
             yield pb.StreamAnnotateVideoResponse(object=thing)
         if self._summary:
             yield pb.StreamAnnotateVideoResponse(summary=answer.summary)
+
+
+class Failing(Orchestrator):
+    """Fails its first call, as one does whose services are not back yet."""
+
+    def __init__(self, *, retry_after_s: float = 0.01, once_begun: bool = False) -> None:
+        super().__init__()
+        self.calls = 0
+        self._error = UnavailableError("the decoder is away; try again", reason="AWAY", retry_after_s=retry_after_s)
+        self._once_begun = once_begun
+
+    async def StreamAnnotateVideo(
+        self, requests: AsyncIterator[pb.StreamAnnotateVideoRequest], context: Any
+    ) -> AsyncIterator[pb.StreamAnnotateVideoResponse]:
+        self.calls += 1
+        if self.calls == 1:
+            if self._once_begun:
+                yield pb.StreamAnnotateVideoResponse(progress=pb.AnnotateProgress(fraction=0.5))
+            await context.abort_with_status(rpc_status.to_status(to_status(self._error)))
+        async for message in super().StreamAnnotateVideo(requests, context):
+            yield message
 
 
 @asynccontextmanager
@@ -73,3 +96,24 @@ async def test_stream_without_a_summary_is_no_answer() -> None:
     async with client_of(Orchestrator(summary=False)) as client:
         with pytest.raises(CommandError, match="without a summary"):
             await annotate(client, "file:///film.mp4", pb.AnnotateOptions(), Reporter())
+
+
+async def test_call_that_is_told_to_come_back_comes_back_with_the_whole_film(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(bytes(1_000_000))
+    orchestrator = Failing()
+    async with client_of(orchestrator) as client:
+        answer = await annotate(client, film, pb.AnnotateOptions(), Reporter())
+    assert answer.summary == sample_answer().summary
+    assert orchestrator.uploaded == film.read_bytes()
+    assert "the decoder is away: trying again in 0.01 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("orchestrator", [Failing(retry_after_s=3600), Failing(once_begun=True)])
+async def test_call_that_would_wait_too_long_or_had_begun_is_not_made_again(orchestrator: Failing) -> None:
+    async with client_of(orchestrator) as client:
+        with pytest.raises(ShoppableError, match="the decoder is away"):
+            await annotate(client, "file:///film.mp4", pb.AnnotateOptions(), Reporter())
+    assert orchestrator.calls == 1
