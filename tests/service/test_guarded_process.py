@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,15 @@ def started_child(mark: str) -> bool:
     return len(living(mark)) >= 3  # guardian, server, its child
 
 
+@pytest.fixture
+def background_job() -> Iterator[None]:
+    """Ignore what a shell lets its background jobs ignore."""
+    before = signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGQUIT, before)
+
+
+@pytest.mark.usefixtures("background_job")
 @pytest.mark.parametrize("moment", ["at once", "while it is being started", "long after, in a loop that was busy"])
 def test_a_start_that_is_given_up_leaves_no_process(tmp_path: Path, moment: str) -> None:
     mark = f"{os.getpid()}-{moment}"

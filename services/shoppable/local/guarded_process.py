@@ -116,6 +116,9 @@ class GuardedProcess:
 
 
 async def _end_at_once(process: asyncio.subprocess.Process) -> None:
+    # Until its line it does not listen to signals; a shell's background jobs inherit that this one is ignored.
+    assert process.stdout is not None  # noqa: S101 -- asked for
+    await process.stdout.readline()
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(_AT_ONCE)
     await process.wait()
