@@ -135,8 +135,9 @@ async def test_what_breaks_off_or_is_refused_or_overtaken_leaves_the_catalogue_a
             pb.UpsertProductsRequest(config=pb.UpsertProductsConfig(catalog=CATALOG, replace_catalog=True))
         )
         # Nothing more is written: gRPC loses the status of a call that ends while it writes.
-        assert await missing.read() is grpc.aio.EOF
-        assert await missing.code() is grpc.StatusCode.NOT_FOUND
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await missing.read()
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
         await client.upsert(UPSERTS)
     settings = settings_of(tmp_path, endpoint, embedder_model=NEW, other_embedder_models=(OLD,))
     async with matcher_client(settings) as client:
