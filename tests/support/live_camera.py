@@ -42,7 +42,13 @@ class LiveCamera:
         self._options = CONTAINERS[container] | {"output_ts_offset": str(clock_s)}
         self._paced = paced
         self._sent: list[tuple[float, float]] = []  # moments of the stream, and when (`time.monotonic`) each was sent
+        self._stopped = False
+        self.filmed = 0  # frames
         self.over = False
+
+    def stop(self) -> None:
+        """End the film after the frame that is filmed now."""
+        self._stopped = True
 
     @property
     def sent_s(self) -> float:
@@ -81,13 +87,16 @@ class LiveCamera:
             stream.options = {"preset": "ultrafast", "tune": "zerolatency"}
             count = int(self._seconds * self._rate)
             for number, picture in enumerate(itertools.islice(_again_and_again(self._film), count)):
+                if self._stopped:
+                    break
+                self.filmed = number + 1
                 frame = picture.reformat(format="yuv420p")
                 frame.pts, frame.time_base = number, Fraction(1, self._rate)
                 frame.pict_type = av.video.frame.PictureType.NONE
                 output.mux(stream.encode(frame))
                 yield number / self._rate, pipe.take()
             output.mux(stream.encode(None))
-        yield self._seconds, pipe.take()
+        yield self.filmed / self._rate, pipe.take()
 
 
 def _again_and_again(film: Path) -> Iterator[av.VideoFrame]:
