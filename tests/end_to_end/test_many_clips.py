@@ -15,7 +15,7 @@ from shoppable.v1 import common_pb2, orchestrator_pb2
 from support.catalogs import CATALOG
 from support.film_truth import seconds
 
-STARTS_S = (0, 4, 7, 9, 11)
+STARTS_S = (0, 4, 9)
 MODELS = ("detector_coco", "detector_wearables", "embedder")
 
 

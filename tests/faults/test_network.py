@@ -12,6 +12,7 @@ import pytest
 from faults.annotating import Named, annotate, annotate_until_well
 from faults.harness import HOPS, FaultySuite, Finding
 from faults.toxics import Bandwidth, BlackHole, Down, Latency, ResetAfter, Slicer
+from support.combinations import pairs
 
 # The whole list must come: the network is slow, and nothing else.
 SLOW = {
@@ -35,8 +36,7 @@ def undisturbed(faulty: FaultySuite, samples: Path) -> Named:
     return ending.found
 
 
-@pytest.mark.parametrize("hop", HOPS)
-@pytest.mark.parametrize("toxic", SLOW)
+@pytest.mark.parametrize(("toxic", "hop"), pairs(SLOW, HOPS))
 async def test_a_slow_way_costs_time_and_nothing_else(
     faulty: FaultySuite, samples: Path, undisturbed: Named, fault: Finding, hop: str, toxic: str
 ):
@@ -46,8 +46,7 @@ async def test_a_slow_way_costs_time_and_nothing_else(
     fault.fault, fault.caller_sees = f"way to the {hop}: {toxic}", ending.seen
 
 
-@pytest.mark.parametrize("hop", HOPS)
-@pytest.mark.parametrize("toxic", BROKEN)
+@pytest.mark.parametrize(("toxic", "hop"), pairs(BROKEN, HOPS[::-1]))
 async def test_a_broken_way_ends_by_the_deadline_and_heals(
     faulty: FaultySuite, samples: Path, undisturbed: Named, fault: Finding, hop: str, toxic: str
 ):
