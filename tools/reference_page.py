@@ -16,8 +16,11 @@ Generated from the protos beside it by `make gen`; never edited.
   generated code is fresh.
 - **Retries and deadlines** are data: `shoppable/v1/<service>.service_config.json` is a gRPC service config, and every
   client of this repository is built with all of them. A deadline there is the most that a call may take; a caller's
-  shorter one wins. A call is retried only after UNAVAILABLE, and only if repeating it does no harm and its request can
-  be kept to be sent again: so no stream is. Neither is AnnotateVideo: each attempt is a whole video's work.
+  shorter one wins. A unary call whose repetition does no harm is retried after UNAVAILABLE and CANCELLED. A stream
+  that only reads, and AnnotateVideo, each attempt of which is a whole video's work, are retried only after CANCELLED
+  and only if nothing was answered yet: with it a server that ends lets go of calls that it had not begun, or could
+  not finish within its grace period. Streams that change a catalogue are never retried. A caller that cancels a call
+  itself is done with it.
 - **REST paths** are google.api.http annotations, for a proxy that turns JSON into gRPC. Only unary calls have one: a
   call in which both sides stream has no form in JSON over HTTP. ServerInfoService is served beside every other
   service; its path leads to whichever the proxy chose.
@@ -70,9 +73,13 @@ def _service(
     yield f"### {service.name}\n\n{_text(comments[path])}\n"
     for index, method in enumerate(service.method):
         policy = policies[full_name, method.name]
-        attempts = policy.get("retryPolicy", {}).get("maxAttempts")
+        retry = policy.get("retryPolicy")
         yield f"#### {service.name}.{method.name}\n\n{_text(comments[(*path, _METHOD, index)])}\n"
-        retries = f"up to {attempts} attempts" if attempts else "not retried"
+        retries = (
+            f"up to {retry['maxAttempts']} attempts after {' or '.join(retry['retryableStatusCodes'])}"
+            if retry
+            else "not retried"
+        )
         facts = [_shape(method), *(f"REST: {rule}" for rule in _rest(method))]
         # A backslash breaks the line without a list, which would run into that of the errors.
         yield "\\\n".join([*facts, f"Deadline: at most {policy['timeout']}; {retries}"]) + "\n"

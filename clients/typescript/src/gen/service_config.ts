@@ -6,7 +6,7 @@ export const serviceConfig = {
     }
   ],
   "retryThrottling": {
-    "maxTokens": 10,
+    "maxTokens": 100,
     "tokenRatio": 0.1
   },
   "methodConfig": [
@@ -24,7 +24,8 @@ export const serviceConfig = {
         "maxBackoff": "1s",
         "backoffMultiplier": 3,
         "retryableStatusCodes": [
-          "UNAVAILABLE"
+          "UNAVAILABLE",
+          "CANCELLED"
         ]
       }
     },
@@ -35,7 +36,16 @@ export const serviceConfig = {
           "method": "DecodeFrames"
         }
       ],
-      "timeout": "86400s"
+      "timeout": "86400s",
+      "retryPolicy": {
+        "maxAttempts": 3,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "1s",
+        "backoffMultiplier": 3,
+        "retryableStatusCodes": [
+          "CANCELLED"
+        ]
+      }
     },
     {
       "name": [
@@ -51,7 +61,8 @@ export const serviceConfig = {
         "maxBackoff": "1s",
         "backoffMultiplier": 3,
         "retryableStatusCodes": [
-          "UNAVAILABLE"
+          "UNAVAILABLE",
+          "CANCELLED"
         ]
       }
     },
@@ -77,7 +88,8 @@ export const serviceConfig = {
         "maxBackoff": "1s",
         "backoffMultiplier": 3,
         "retryableStatusCodes": [
-          "UNAVAILABLE"
+          "UNAVAILABLE",
+          "CANCELLED"
         ]
       }
     },
@@ -88,7 +100,16 @@ export const serviceConfig = {
           "method": "StreamDetectObjects"
         }
       ],
-      "timeout": "86400s"
+      "timeout": "86400s",
+      "retryPolicy": {
+        "maxAttempts": 3,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "1s",
+        "backoffMultiplier": 3,
+        "retryableStatusCodes": [
+          "CANCELLED"
+        ]
+      }
     },
     {
       "name": [
@@ -97,7 +118,16 @@ export const serviceConfig = {
           "method": "AnnotateVideo"
         }
       ],
-      "timeout": "3600s"
+      "timeout": "3600s",
+      "retryPolicy": {
+        "maxAttempts": 3,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "1s",
+        "backoffMultiplier": 3,
+        "retryableStatusCodes": [
+          "CANCELLED"
+        ]
+      }
     },
     {
       "name": [
@@ -113,7 +143,8 @@ export const serviceConfig = {
         "maxBackoff": "1s",
         "backoffMultiplier": 3,
         "retryableStatusCodes": [
-          "UNAVAILABLE"
+          "UNAVAILABLE",
+          "CANCELLED"
         ]
       }
     },
@@ -124,7 +155,16 @@ export const serviceConfig = {
           "method": "StreamAnnotateVideo"
         }
       ],
-      "timeout": "86400s"
+      "timeout": "86400s",
+      "retryPolicy": {
+        "maxAttempts": 3,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "1s",
+        "backoffMultiplier": 3,
+        "retryableStatusCodes": [
+          "CANCELLED"
+        ]
+      }
     },
     {
       "name": [
@@ -160,7 +200,8 @@ export const serviceConfig = {
         "maxBackoff": "1s",
         "backoffMultiplier": 3,
         "retryableStatusCodes": [
-          "UNAVAILABLE"
+          "UNAVAILABLE",
+          "CANCELLED"
         ]
       }
     },
@@ -178,7 +219,8 @@ export const serviceConfig = {
         "maxBackoff": "1s",
         "backoffMultiplier": 3,
         "retryableStatusCodes": [
-          "UNAVAILABLE"
+          "UNAVAILABLE",
+          "CANCELLED"
         ]
       }
     },
@@ -194,18 +236,32 @@ export const serviceConfig = {
         },
         {
           "service": "shoppable.v1.ProductCatalogService",
+          "method": "RestoreCatalog"
+        }
+      ],
+      "timeout": "86400s"
+    },
+    {
+      "name": [
+        {
+          "service": "shoppable.v1.ProductCatalogService",
           "method": "FindDuplicates"
         },
         {
           "service": "shoppable.v1.ProductCatalogService",
           "method": "BackupCatalog"
-        },
-        {
-          "service": "shoppable.v1.ProductCatalogService",
-          "method": "RestoreCatalog"
         }
       ],
-      "timeout": "86400s"
+      "timeout": "86400s",
+      "retryPolicy": {
+        "maxAttempts": 3,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "1s",
+        "backoffMultiplier": 3,
+        "retryableStatusCodes": [
+          "CANCELLED"
+        ]
+      }
     },
     {
       "name": [
@@ -225,7 +281,8 @@ export const serviceConfig = {
         "maxBackoff": "1s",
         "backoffMultiplier": 3,
         "retryableStatusCodes": [
-          "UNAVAILABLE"
+          "UNAVAILABLE",
+          "CANCELLED"
         ]
       }
     },
@@ -243,7 +300,8 @@ export const serviceConfig = {
         "maxBackoff": "1s",
         "backoffMultiplier": 3,
         "retryableStatusCodes": [
-          "UNAVAILABLE"
+          "UNAVAILABLE",
+          "CANCELLED"
         ]
       }
     }
