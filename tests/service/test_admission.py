@@ -10,8 +10,11 @@ import pytest
 from shoppable.client import ShoppableError
 from shoppable.runtime import metrics
 from shoppable.runtime.accounts import ACCOUNT_KEY, host_of
+from shoppable.runtime.interceptors import scope
 from shoppable.v1 import common_pb2, frame_decoder_pb2, frame_decoder_pb2_grpc
 from support.scripted import scripted
+
+MESSAGE = frame_decoder_pb2.ProbeVideoRequest().SerializeToString()
 
 
 class Waiting(frame_decoder_pb2_grpc.FrameDecoderServiceServicer):
@@ -161,3 +164,45 @@ async def test_a_name_is_believed_only_where_the_operator_says_so():
 )
 def test_the_host_of_a_peer(peer, host):
     assert host_of(peer) == host
+
+
+@contextlib.asynccontextmanager
+async def opened(**settings):
+    """Serve, and yield calls of a unary method whose one message the caller has not sent yet."""
+    servicer = Waiting()
+    async with (
+        scripted("FrameDecoderService", servicer, shutdown_grace_s=0, **settings) as (_, address),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        yield servicer, channel.stream_unary("/shoppable.v1.FrameDecoderService/ProbeVideo")
+
+
+async def test_who_is_refused_is_so_before_the_message_is_taken_from_the_wire():
+    async with opened(max_concurrent_calls=1) as (servicer, probe):
+        first = probe()
+        await first.write(MESSAGE)
+        async with asyncio.timeout(10):
+            while not servicer.begun:
+                await asyncio.sleep(0.01)
+        assert (await refusal(probe())).reason == "TOO_MANY_CALLS"
+        servicer.release.release()
+        await first
+
+
+async def test_a_message_that_does_not_come_frees_its_place(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scope, "_ARRIVE_S", 0.2)
+    async with opened(max_concurrent_calls=1) as (servicer, probe):
+        error = await refusal(probe())
+        assert (error.code, error.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "REQUEST_TOO_SLOW")
+        empty = probe()
+        await empty.done_writing()
+        error = await refusal(empty)
+        assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "NO_MESSAGE")
+        gone = probe()
+        await gone.wait_for_connection()
+        gone.cancel()
+        servicer.release.release()
+        last = probe()
+        await last.write(MESSAGE)
+        await last
+        assert len(servicer.begun) == 1

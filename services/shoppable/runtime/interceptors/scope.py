@@ -1,8 +1,11 @@
 """One interceptor that opens a list of scopes (async context managers) around every call of our own services.
 
-It also decodes requests itself, inside the scopes: gRPC would answer bytes that are no message with UNKNOWN.
+It also takes requests from the wire and decodes them itself, inside the scopes. What is refused is then never read,
+however large: a message is taken for a caller that is known and has a place. And gRPC would answer bytes that are no
+message with UNKNOWN.
 """
 
+import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -13,8 +16,9 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from shoppable.runtime.call import Call, deadline_of, request_id_of, serving
-from shoppable.runtime.errors import InvalidRequestError, Violation
+from shoppable.runtime.errors import DeadlineExceededError, InvalidRequestError, Violation
 
+_ARRIVE_S = 30  # that a request of one message may take, since it holds a place
 Scope = Callable[[Call], AbstractAsyncContextManager[None]]
 
 
@@ -57,7 +61,7 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
                         check(request)
                     return request
 
-                yield _decoded(raw, decode) if handler.request_streaming else decode(raw)
+                yield _decoded(raw, decode) if handler.request_streaming else decode(await _only(context))
 
         async def answer_once(raw: Any, context: Any) -> Any:
             async with scoped(raw, context) as request:
@@ -75,12 +79,10 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
                     async for response in responses:
                         yield response
 
-        make: Any = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[bool(handler.request_streaming), bool(handler.response_streaming)]
+        # As if all methods took streams: gRPC reads the message of one that does not before it asks anybody.
+        make: Any = grpc.stream_unary_rpc_method_handler
+        if handler.response_streaming:
+            make = grpc.stream_stream_rpc_method_handler
         behaviour = answer_many if handler.response_streaming else answer_once
         return make(behaviour, request_deserializer=None, response_serializer=handler.response_serializer)
 
@@ -101,3 +103,17 @@ def _decoder(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], A
 async def _decoded(raw: AsyncIterator[bytes], decode: Callable[[bytes], Any]) -> AsyncIterator[Any]:
     async for message in raw:
         yield decode(message)
+
+
+async def _only(context: Any) -> bytes:
+    """Return the message of a method that takes one."""
+    try:
+        async with asyncio.timeout(_ARRIVE_S):
+            message = await context.read()
+    except TimeoutError as error:
+        raise DeadlineExceededError(
+            f"the request did not arrive within {_ARRIVE_S} s", reason="REQUEST_TOO_SLOW"
+        ) from error
+    if message is grpc.aio.EOF:
+        raise InvalidRequestError([Violation("request", "is missing: the call ended without it")], reason="NO_MESSAGE")
+    return bytes(message)
