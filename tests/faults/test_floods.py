@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import multiprocessing
 import os
 import secrets
-import time
-from multiprocessing.synchronize import Barrier
+import subprocess
+import sys
 from pathlib import Path
 
 import grpc
@@ -21,6 +20,13 @@ from support.combinations import pairs
 CONNECTIONS = 300
 BOMB_BYTES = 64 * 2**20  # twice what a message may have
 _BURN_S = 10
+_BURN = f"""
+import time
+print("burning", flush=True)
+until = time.monotonic() + {_BURN_S}
+while time.monotonic() < until:
+    pass
+"""
 # What a connection says before it is silent.
 SAID = {
     "nothing": b"",
@@ -110,24 +116,17 @@ def resident(pid: int) -> int:
 async def test_cores_that_others_take_cost_time_and_nothing_else(
     faulty: FaultySuite, samples: Path, undisturbed: Named, fault: Finding
 ):
-    context = multiprocessing.get_context("spawn")
-    burning = context.Barrier((os.cpu_count() or 2) + 1)
-    hogs = [context.Process(target=_burn, args=(burning,), daemon=True) for _ in range(os.cpu_count() or 2)]
-    for hog in hogs:
-        hog.start()
-    await asyncio.to_thread(burning.wait)
+    hogs = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", _BURN, stdout=subprocess.PIPE)
+        for _ in range(os.cpu_count() or 2)
+    ]
+    await asyncio.gather(*(hog.stdout.readline() for hog in hogs))
     try:
         ending = await annotate(faulty.address, samples / "film.mp4", timeout_s=100)
     finally:
         for hog in hogs:
-            hog.kill()
-            hog.join()
+            with contextlib.suppress(ProcessLookupError):  # it has burnt long enough
+                hog.kill()
+            await hog.wait()
     assert ending.found == undisturbed, ending.error
     fault.fault, fault.caller_sees = f"every core taken by others for {_BURN_S} s", ending.seen
-
-
-def _burn(burning: Barrier) -> None:
-    burning.wait()
-    until = time.monotonic() + _BURN_S
-    while time.monotonic() < until:
-        pass
