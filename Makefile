@@ -88,8 +88,8 @@ load: $(VENV)/.local .build/load/bin ## what each RPC gives and what stops it, b
 	$(BIN)/python tests/load/sweep.py
 
 overload: $(VENV)/.local ## goodput and refusals of every service at ten times its capacity
-	$(BIN)/python tests/load/overload.py --json .build/overload.json
-	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --overload .build/overload.json
+	$(BIN)/python tests/load/overload.py --json .build/overload.json; status=$$?; \
+	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --overload .build/overload.json && exit $$status
 
 soak: $(VENV)/.local ## half an hour of ordinary work: memory, descriptors, disk, latency and errors must stay flat
 	$(BIN)/python tests/load/soak.py --output .build/soak

@@ -134,6 +134,12 @@ async def test_a_cancelled_call_ends_its_worker_at_once(long_file):
         await until(lambda: _state(worker) == "X", limit_s=2)
 
 
+async def test_a_worker_stands_back_for_its_service(long_file):
+    async with running_decoder(long_file.parent) as decoder:
+        _, worker = await start(decoder, long_file)
+        assert os.getpriority(os.PRIO_PROCESS, worker) > os.getpriority(os.PRIO_PROCESS, 0)
+
+
 async def test_a_worker_inherits_no_secret_and_no_descriptor(long_file, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
     monkeypatch.setenv("SHOPPABLE_DECODER_SECRET", "a secret")

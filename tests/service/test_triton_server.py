@@ -161,6 +161,11 @@ async def test_metrics_are_served_to_prometheus(server: TritonServer) -> None:
     assert 'nv_inference_request_success{model="embedder"' in await asyncio.to_thread(fetch)
 
 
+async def test_inference_stands_back_for_the_services_on_the_same_machine(server: TritonServer) -> None:
+    for pid in (server.server_pid, *server.stub_pids):
+        assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
+
+
 async def test_instances_can_be_set_without_touching_the_repository() -> None:
     async with await TritonServer.start(repository=REPOSITORY, instances=1) as small:
         assert len(small.stub_pids) == len(MODELS)

@@ -38,6 +38,7 @@ class GuardedProcess:
         work_folder: Path,
         grace_s: float,
         shared_memory_prefix: str = "",
+        niceness: int = 0,
     ) -> Self:
         """Starts a command.
 
@@ -48,6 +49,7 @@ class GuardedProcess:
             work_folder: Removed if we die without `stop`.
             grace_s: From SIGTERM to SIGKILL, in seconds.
             shared_memory_prefix: Names of the shared memory that belongs to the server.
+            niceness: How far the server stands back for other processes that want a core, 0 to 19.
 
         Raises:
             OSError: The program cannot be started.
@@ -62,6 +64,7 @@ class GuardedProcess:
                 f"--grace-s={grace_s}",
                 f"--shared-memory-prefix={shared_memory_prefix}",
                 f"--work-folder={work_folder}",
+                f"--niceness={niceness}",
                 "--",
                 *command,
                 stdin=asyncio.subprocess.PIPE,

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import functools
 import os
 import select
 import shutil
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         stdout=sys.stderr.fileno(),
         process_group=0,
         umask=0o077,
-        preexec_fn=_die_with_guardian,  # safe: this process has one thread
+        preexec_fn=functools.partial(_as_child, options.niceness),  # safe: this process has one thread
     )
     sys.stdout.write(f"{server.pid}\n")
     sys.stdout.flush()
@@ -98,6 +99,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--grace-s", type=float, default=10.0, help="between SIGTERM and SIGKILL")
     parser.add_argument("--shared-memory-prefix", default="", help="regions to remove at the end")
     parser.add_argument("--work-folder", default="", help="removed at the end if the starter is gone")
+    parser.add_argument("--niceness", type=int, default=0, help="of the command, above our own")
     parser.add_argument("command", nargs="+")
     return parser.parse_args(arguments)
 
@@ -128,7 +130,8 @@ def _wait_for_descendants(group: int) -> None:
         time.sleep(_ENDING_CHECK_S)
 
 
-def _die_with_guardian() -> None:
+def _as_child(niceness: int) -> None:
+    os.nice(niceness)
     guardian = os.getppid()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != guardian:  # it died before the line above took effect

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from shoppable.local.model_repository import ModelSpec
 
 _LOGGER = logging.getLogger(__name__)
+# Models take every core that they can have. Where services share the machine with them, theirs must come first: a call
+# is taken or refused in a moment of computing, for which it else waits behind all the inferences that run.
+_NICENESS = 10
 _LOG_LINES = 8
 _LOG_LINE_CHARACTERS = 400
 # A line of Triton's at level E, its last words, or the end of a Python traceback.
@@ -212,6 +215,7 @@ class InferenceServer(abc.ABC):
             work_folder=self._work_folder,
             grace_s=self.settings.stop_grace_s,
             shared_memory_prefix=self._shared_memory_prefix(),
+            niceness=_NICENESS,
         )
         async with asyncio.timeout(self.settings.startup_timeout_s):
             await wait_until_listening(self.grpc_endpoint, has_ended=lambda: process.exit_status)

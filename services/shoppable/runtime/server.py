@@ -34,8 +34,8 @@ from shoppable.v1 import server_info_pb2, server_info_pb2_grpc
 
 _log = structlog.get_logger(__name__)
 # For which a thread that computes may keep Python's lock from the event loop. A call needs the loop several times
-# before it is taken or refused, so with the default, ten times as long, a flood is refused after tenths of a second.
-_SWITCH_S = 0.0005
+# before it is taken or refused, so with the default, fifty times as long, a flood is refused after tenths of a second.
+_SWITCH_S = 0.0001
 TIME_KEY = "x-server-time"  # seconds since 1970, in the trailing metadata of GetServerInfo
 
 

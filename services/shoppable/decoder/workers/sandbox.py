@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+import os
 import resource
 import signal
 import time
@@ -12,6 +13,7 @@ from shoppable.decoder.workers.protocol import Limits
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_NICENESS = 10  # the service's own process, which takes and refuses calls, comes first
 _MAX_DESCRIPTORS = 16  # a worker has three of its own beside the standard ones
 
 
@@ -21,7 +23,7 @@ def die_with_parent() -> None:
 
 
 def confine(limits: Limits, filter_program: bytes | None) -> None:
-    """Bound memory, files and dumps, and refuse system calls, if there is a filter.
+    """Bound memory, files and dumps, stand back for others, and refuse system calls, if there is a filter.
 
     What is to be opened or loaded must be so before.
     """
@@ -34,6 +36,7 @@ def confine(limits: Limits, filter_program: bytes | None) -> None:
         (resource.RLIMIT_NOFILE, _MAX_DESCRIPTORS),
     ):
         resource.setrlimit(kind, (value, value))
+    os.nice(_NICENESS)
     if filter_program is not None:
         seccomp.install(filter_program)
 
