@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 import grpc
 import pytest
@@ -72,14 +73,21 @@ async def test_what_every_thing_would_meet_ends_the_work():
 
 
 async def test_many_things_that_wait_for_the_matcher_share_one_budget_of_retries():
-    servicer = Moody(away, whole=False)
-    things, patience_s = 30, 1.5
+    moments: list[float] = []
+
+    def mood(asked: int) -> ServiceError:
+        moments.append(time.monotonic())
+        return away(asked)
+
+    servicer = Moody(mood, whole=False)
+    things, patience_s, soonest = 30, 1.5, 0.8
     async with adapter(servicer, patience_s=patience_s) as matcher:
         outcomes = await asyncio.gather(*(matcher.match(LOOKS, "", OPTIONS) for _ in range(things)))
         assert all(outcome.failure for outcome in outcomes)
-        # Each thing once; a burst of ten; four a second while patience lasts, longer by the spread of the waits and by
-        # what a busy machine is late; and one last time for each that was due later. Without the budget, a retry each
-        # 0.05 s would make it 900.
-        assert servicer.asked <= things + 10 + 4 * 2 * patience_s + things
+        # Each thing once; a burst of ten; four a second from the first failure until patience ends, waits being spread
+        # by a fifth; and one last time for each that was due later. Without the budget, a retry each 0.05 s would make
+        # it 900.
+        until_all_failed_s = moments[things - 1] - moments[0]
+        assert servicer.asked <= things + 10 + 4 * (patience_s / soonest + until_all_failed_s) + things
         servicer.mood = lambda _: None
         assert (await matcher.match(LOOKS, "", OPTIONS)).decision is Decision.NO_MATCH
