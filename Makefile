@@ -92,8 +92,8 @@ overload: $(VENV)/.local ## goodput and refusals of every service at ten times i
 	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --overload .build/overload.json && exit $$status
 
 soak: $(VENV)/.local ## half an hour of ordinary work: memory, descriptors, disk, latency and errors must stay flat
-	$(BIN)/python tests/load/soak.py --output .build/soak
-	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --soak .build/soak
+	$(BIN)/python tests/load/soak.py --output .build/soak; status=$$?; \
+	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --soak .build/soak && exit $$status
 
 profile: $(VENV)/.local ## where the suite's CPU goes, by process and library (needs Linux's perf)
 	$(BIN)/python tests/load/profile_suite.py

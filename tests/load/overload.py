@@ -1,8 +1,9 @@
 """What becomes of work that is asked for at ten times the rate that can be done: `make overload`.
 
 Each service is asked in an open loop: callers do not wait for each other, as strangers do not. The peak is the most
-that it does at any of the rates; goodput is what it still does at ten times its capacity. The callers run on the same
-cores: they send bytes that are encoded once, and what they take of the CPU is printed beside.
+that it does at any of the rates; goodput is what it still does at ten times its capacity. Strangers bring their own
+computers, so the callers have the last core to themselves and the suite has the others; what they take of theirs is
+printed beside, since a caller that cannot keep up would not ask as often as it should.
 """
 
 import argparse
@@ -71,7 +72,7 @@ class Step:
     refused_p50_ms: float
     refused_p99_ms: float
     told_when: float  # share of the refusals that say when to come again
-    callers_cpu: float  # share of all cores
+    callers_cpu: float  # share of their core
     calls: dict[str, float] = field(default_factory=dict)  # started at each service, for a call that was asked or done
     codes: dict[str, int] = field(default_factory=dict)
 
@@ -121,7 +122,7 @@ async def step(
     calls = await work(ramp_s + seconds)
     # Callers wait for their last answers; the rates are those of the time in which there was work to do.
     took, until = time.monotonic() - started, started + ramp_s + seconds
-    own = (time.process_time() - own) / took / (os.cpu_count() or 1)
+    own = (time.process_time() - own) / took
     within = [one for one in calls if started + ramp_s <= one.at < until]
     done = [one for one in within if one.code == "OK"]
     refused = sorted(1000 * one.took_s for one in calls if one.code == "RESOURCE_EXHAUSTED")
@@ -214,7 +215,10 @@ async def calls_started(channels: dict[str, grpc.aio.Channel]) -> Counter[str]:
 
 async def run(services: Sequence[str], seconds: float) -> dict[str, tuple[float, list[Step]]]:
     """Measure the services, one after the other."""
+    *cores, last = sorted(os.sched_getaffinity(0))
+    _move_to(cores or [last])
     async with loaded_suite() as (suite, *_):
+        _move_to([last])
         channels = {name: _open(suite, name) for name in SERVICES}
         every = asks(channels)
         measured = {}
@@ -225,6 +229,12 @@ async def run(services: Sequence[str], seconds: float) -> dict[str, tuple[float,
         for channel in channels.values():
             await channel.close()
         return measured
+
+
+def _move_to(cores: Sequence[int]) -> None:
+    """Run this process, and what it starts from now on, on these cores."""
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setaffinity(int(thread.name), cores)
 
 
 def _open(suite: LocalSuite, name: str) -> grpc.aio.Channel:
