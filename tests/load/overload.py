@@ -60,6 +60,10 @@ class Ended:
     code: str
     told_when: bool = False  # whether a refusal says when to come again
 
+    def share_within(self, start: float, end: float) -> float:
+        """Return which share of its time falls between two others, 0..1."""
+        return max(0.0, min(self.at, end) - max(self.at - self.took_s, start)) / self.took_s
+
 
 @dataclass
 class Step:
@@ -117,14 +121,17 @@ async def step(
     seconds: float,
     counts: Callable[[], Awaitable[Counter[str]]],
 ) -> Step:
-    """Do a step and look at what came of it after the ramp, in which the service fills."""
+    """Do a step and look at what came of it after the ramp, in which the service fills.
+
+    A call that is done counts for the share of its time after the ramp and before the end: many begin together and end
+    together, so whole calls would count the edges of the waves.
+    """
     before, own, started = await counts(), time.process_time(), time.monotonic()
     calls = await work(ramp_s + seconds)
     # Callers wait for their last answers; the rates are those of the time in which there was work to do.
     took, until = time.monotonic() - started, started + ramp_s + seconds
     own = (time.process_time() - own) / took
-    within = [one for one in calls if started + ramp_s <= one.at < until]
-    done = [one for one in within if one.code == "OK"]
+    done = [one for one in calls if one.code == "OK" and one.share_within(started + ramp_s, until)]
     refused = sorted(1000 * one.took_s for one in calls if one.code == "RESOURCE_EXHAUSTED")
     told = [one.told_when for one in calls if one.code == "RESOURCE_EXHAUSTED"]
     codes = Counter(one.code for one in calls)
@@ -132,7 +139,7 @@ async def step(
     return Step(
         rate=rate,
         asked_per_s=len(calls) / (ramp_s + seconds),
-        done_per_s=len(done) / seconds,
+        done_per_s=sum(one.share_within(started + ramp_s, until) for one in done) / seconds,
         done_p50_s=statistics.median(one.took_s for one in done) if done else 0.0,
         refused_p50_ms=statistics.median(refused) if refused else 0.0,
         refused_p99_ms=refused[int(0.99 * (len(refused) - 1))] if refused else 0.0,
@@ -261,7 +268,7 @@ def main() -> int:
     """Print a table, and end with 1 if overload costs work."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("services", nargs="*", help=f"of {', '.join(SERVICES)} (default: all)")
-    parser.add_argument("--seconds", type=float, default=10, help="of each rate (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=15, help="of each rate (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write the figures to this file, for tools/reliability_page.py")
     arguments = parser.parse_args()
     said = machine()

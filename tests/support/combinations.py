@@ -5,7 +5,7 @@ from collections.abc import Collection
 import pytest
 
 
-def pairs(first: Collection[str], second: Collection[str]) -> list[object]:
+def pairs(first: Collection[object], second: Collection[object]) -> list[object]:
     """Return all pairs as parameters. Those that are not marked exhaustive have each value at least once."""
     found: list[object] = []
     for row, one in enumerate(first):

@@ -13,7 +13,7 @@ from shoppable.decoder.workers.protocol import Limits
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
-_NICENESS = 10  # the service's own process, which takes and refuses calls, comes first
+_NICENESS = 15  # the service's own process, which takes and refuses calls, comes first
 _MAX_DESCRIPTORS = 16  # a worker has three of its own beside the standard ones
 
 
