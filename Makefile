@@ -71,7 +71,7 @@ faults: $(VENV)/.dev ## spoil the network and the processes of a suite, longer t
 	rm -rf .build/findings
 	$(FAULTS)/test_network.py --findings .build/findings/1.json
 	$(FAULTS)/test_processes.py tests/faults/test_floods.py --findings .build/findings/2.json
-	$(FAULTS)/test_overload.py --findings .build/findings/3.json
+	$(FAULTS)/test_overload.py tests/faults/test_memory.py --findings .build/findings/3.json
 	KILLS=50 IMPORT_KILLS=10 FUZZ_CALLS=6000 $(FAULTS)/test_fuzz.py tests/faults/test_catalog_history.py \
 		tests/faults/test_import_killed.py --findings .build/findings/4.json
 	$(BIN)/python tools/reliability_page.py $(RELIABILITY) --faults .build/findings/*.json

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -29,6 +30,12 @@ from support.scripted import scripted
 
 NAME = "shoppable.v1.FrameDecoderService"
 PROBE = f"/{NAME}/ProbeVideo"
+# What Python raises when there is none.
+NO_MEMORY = {
+    "no memory": MemoryError(),
+    "no memory for a file's map": OSError(errno.ENOMEM, "Cannot allocate memory"),
+    "no memory for a thread's stack": RuntimeError("can't start new thread"),
+}
 
 
 class Obedient(frame_decoder_pb2_grpc.FrameDecoderServiceServicer):
@@ -50,8 +57,8 @@ class Obedient(frame_decoder_pb2_grpc.FrameDecoderServiceServicer):
         self.seen.append((current_request_id(), remaining_s(99.0)))
         if order == "raise":
             raise ValueError("the secret is 1234")
-        if order == "no memory":
-            raise MemoryError
+        if order in NO_MEMORY:
+            raise NO_MEMORY[order]
         if order == "wait":
             self.waiting += 1
             try:
@@ -108,11 +115,12 @@ async def test_an_unexpected_error_is_internal_and_keeps_its_text_to_itself():
         assert error.metadata["request_id"] in error.message
 
 
-async def test_a_server_without_memory_says_to_come_again():
+@pytest.mark.parametrize("no_memory", NO_MEMORY)
+async def test_a_server_without_memory_says_to_come_again(no_memory):
     async with served() as (_, channel, _, _):
         stub = frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.ProbeVideo(order("no memory"))
+            await stub.ProbeVideo(order(no_memory))
         error = ShoppableError.from_rpc(caught.value)
         assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY")
         assert error.retry_after_s

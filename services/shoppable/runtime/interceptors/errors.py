@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator
 
 import grpc
@@ -25,13 +26,26 @@ async def error_mapping(call: Call) -> AsyncIterator[None]:
         await _abort(call, error)
     except TimeoutError:
         await _abort(call, DeadlineExceededError())
-    except MemoryError:
-        _log.exception("out of memory")
-        await _abort(call, ExhaustedError("this server has no memory left for it now", reason="OUT_OF_MEMORY"))
-    except Exception:
-        _log.exception("unexpected error")
-        hint = f"an internal error; the logs have it under request id {call.request_id}"
-        await _abort(call, InternalError(hint, reason="INTERNAL", metadata={"request_id": call.request_id}))
+    except Exception as error:
+        if _is_of_memory(error):
+            _log.exception("out of memory")
+            await _abort(call, ExhaustedError("this server has no memory left for it now", reason="OUT_OF_MEMORY"))
+        else:
+            _log.exception("unexpected error")
+            hint = f"an internal error; the logs have it under request id {call.request_id}"
+            await _abort(call, InternalError(hint, reason="INTERNAL", metadata={"request_id": call.request_id}))
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Tell whether it says that there is no memory: not all of Python does so by a MemoryError."""
+    match error:
+        case MemoryError():
+            return True
+        case OSError():
+            return error.errno == errno.ENOMEM
+        case RuntimeError():  # there is no room for a thread's stack
+            return "can't start new thread" in str(error)
+    return False
 
 
 async def _abort(call: Call, error: ServiceError) -> None:
