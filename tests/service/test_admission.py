@@ -6,6 +6,9 @@ import time
 
 import grpc
 import pytest
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import REGISTRY
 
 from shoppable.client import ShoppableError
 from shoppable.runtime import metrics
@@ -14,6 +17,7 @@ from shoppable.runtime.interceptors import scope
 from shoppable.v1 import common_pb2, frame_decoder_pb2, frame_decoder_pb2_grpc
 from support.scripted import scripted
 
+SERVICE = "shoppable.v1.FrameDecoderService"
 MESSAGE = frame_decoder_pb2.ProbeVideoRequest().SerializeToString()
 
 
@@ -65,6 +69,16 @@ async def refusal(call) -> ShoppableError:
     return ShoppableError.from_rpc(caught.value)
 
 
+async def _drained(stream):
+    async for _ in stream:
+        pass
+
+
+def refused(method: str) -> float:
+    labels = {"service": SERVICE, "method": method, "code": "RESOURCE_EXHAUSTED"}
+    return REGISTRY.get_sample_value("shoppable_calls_total", labels) or 0
+
+
 def waiting() -> float:
     return metrics.CALLS_WAITING._value.get()
 
@@ -110,6 +124,44 @@ async def test_the_queue_is_bounded_and_the_refusal_is_quick_and_says_when_to_co
         for _ in held:
             servicer.release.release()
         await asyncio.gather(*held)
+
+
+async def test_calls_that_nobody_could_make_are_refused_at_the_door_counted_and_told_once_a_second():
+    with structlog.testing.capture_logs() as logs:
+        async with served(max_concurrent_calls=1, max_queued_calls=1) as (servicer, call):
+            held = [call("held", "a"), call("waits", "b")]
+            await until(lambda: len(servicer.begun) == 1 and waiting() == 1)
+            before, begun = refused("ProbeVideo"), time.monotonic()
+            errors = [await refusal(call(f"refused-{number}", "c")) for number in range(20)]
+            took = time.monotonic() - begun
+            for _ in held:
+                servicer.release.release()
+            await asyncio.gather(*held)
+    assert {(error.code, error.reason) for error in errors} == {(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS")}
+    assert all(error.retry_after_s for error in errors)
+    assert refused("ProbeVideo") == before + 20
+    told = [entry["calls"] for entry in logs if entry["event"] == "calls refused at the door"]
+    assert 1 <= len(told) <= took + 1
+    assert sum(told) <= 20
+    assert len([entry for entry in logs if entry["event"] == "call ended"]) == 2  # those that were let in
+
+
+async def test_a_full_server_refuses_streams_too_and_still_tells_which_methods_it_has_and_how_it_is():
+    servicer = Waiting()
+    async with (
+        scripted("FrameDecoderService", servicer, shutdown_grace_s=0, max_concurrent_calls=1) as (_, address),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        stub = frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel)
+        held = asyncio.ensure_future(_awaited(stub.ProbeVideo(frame_decoder_pb2.ProbeVideoRequest())))
+        await until(lambda: servicer.begun)
+        assert (await refusal(_drained(stub.DecodeFrames()))).reason == "TOO_MANY_CALLS"
+        assert (await refusal(channel.unary_unary(f"/{SERVICE}/Nothing")(b""))).code is grpc.StatusCode.UNIMPLEMENTED
+        assert refused("Nothing") == 0
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        servicer.release.release()
+        await held
 
 
 async def test_one_caller_cannot_fill_the_queue_while_others_wait():

@@ -9,12 +9,13 @@ from opentelemetry.instrumentation.grpc import aio_client_interceptors, aio_serv
 
 from shoppable.runtime.accounts import account_by
 from shoppable.runtime.auth.authenticator import Authenticator
-from shoppable.runtime.interceptors.admission import AdmissionLimits, admission
+from shoppable.runtime.interceptors.admission import Admission, AdmissionLimits
 from shoppable.runtime.interceptors.authentication import authentication
 from shoppable.runtime.interceptors.errors import error_mapping
 from shoppable.runtime.interceptors.measure import measurement
 from shoppable.runtime.interceptors.outgoing import outgoing_cancellation, outgoing_headers
 from shoppable.runtime.interceptors.scope import Scope, ScopeInterceptor
+from shoppable.runtime.interceptors.shedding import SheddingInterceptor
 
 _CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 _REFLECTION = (reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection")
@@ -29,12 +30,13 @@ def chain(
 ) -> list[grpc.aio.ServerInterceptor]:
     """Return the interceptors of a server, outermost first.
 
-    Tracing is outermost, so that the span holds all the rest. Then, within one interceptor: measuring comes before
-    the mapping of errors so that it sees the status that the caller gets, and admission is innermost so that refused
-    calls are counted and logged like all others. A call that waits for its turn is counted as in work. Authentication
-    comes before admission: strangers take no place that a caller could have. Of the standard services, only health is
-    open to strangers.
+    Shedding is outermost: what nobody could be let in for costs nothing else. Then tracing, so that the span holds all
+    the rest. Then, within one interceptor: measuring comes before the mapping of errors so that it sees the status
+    that the caller gets, and admission is innermost so that those that it refuses are counted and logged like all
+    others. A call that waits for its turn is counted as in work. Authentication comes before admission: strangers take
+    no place that a caller could have. Of the standard services, only health is open to strangers.
     """
+    admission = Admission(limits, account_by(caller_key))
     scopes: list[Scope] = [measurement, error_mapping]
     standard: list[str] = []
     if authenticator is not None and authenticator.asks:
@@ -42,8 +44,8 @@ def chain(
         standard = [_CHANNELZ, *([] if open_reflection else _REFLECTION)]
     # The tracing interceptor cannot serve streams that write to their context, as the standard health service does.
     tracing: grpc.aio.ServerInterceptor = aio_server_interceptor(filter_=_is_ours)  # type: ignore[no-untyped-call]
-    scopes.append(admission(limits, account_by(caller_key)))
-    return [tracing, ScopeInterceptor(scopes, standard=standard)]
+    scopes.append(admission.admit)
+    return [SheddingInterceptor(admission), tracing, ScopeInterceptor(scopes, standard=standard)]
 
 
 def outgoing(api_key: Callable[[], str] | None = None) -> Sequence[grpc.aio.ClientInterceptor]:

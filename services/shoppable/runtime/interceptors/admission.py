@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from shoppable.runtime import metrics
 from shoppable.runtime.call import Call, counted_as
 from shoppable.runtime.errors import ExhaustedError
-from shoppable.runtime.interceptors.scope import Scope
 
 
 @dataclass(frozen=True)
@@ -106,28 +105,39 @@ class Admission:
         mine = limits.calls_per_caller is None or self._in_work[caller] < limits.calls_per_caller
         return mine and self._in_work.total() < limits.calls
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody is let in now, and nobody may wait."""
+        return self._in_work.total() >= self._limits.calls and self._queue_is_full
+
+    @property
+    def _queue_is_full(self) -> bool:
+        return sum(map(len, self._waiting.values())) >= self._limits.queued
+
     def _check_queue(self, caller: str) -> None:
         """Raise unless one more may wait; a caller may fill its share of the queue and no more."""
-        waiting = sum(map(len, self._waiting.values()))
         others = len(self._waiting.keys() - {caller})
         mine = len(self._waiting.get(caller, ()))
-        if waiting >= self._limits.queued or mine >= max(1, self._limits.queued // (others + 1)):
+        if self._queue_is_full or mine >= max(1, self._limits.queued // (others + 1)):
             raise self._full(caller)
 
     def _full(self, caller: str) -> ExhaustedError:
         most = self._limits.calls_per_caller
         if most is not None and self._in_work[caller] >= most:
-            limit, value, reason = "max_calls_per_caller", most, "TOO_MANY_CALLS_OF_CALLER"
+            error = _refusal("max_calls_per_caller", most, reason="TOO_MANY_CALLS_OF_CALLER")
         else:
-            limit, value, reason = "max_concurrent_calls", self._limits.calls, "TOO_MANY_CALLS"
-        metrics.CALLS_REFUSED.labels(reason).inc()
-        return ExhaustedError(
-            f"{value} calls are in work, the limit {limit} of this server; try again after the retry delay",
-            reason=reason,
-            metadata={"limit": limit, "value": str(value)},
-        )
+            error = self.refusal()
+        metrics.CALLS_REFUSED.labels(error.reason).inc()
+        return error
+
+    def refusal(self) -> ExhaustedError:
+        """Return what a caller is told while all places are taken."""
+        return _refusal("max_concurrent_calls", self._limits.calls, reason="TOO_MANY_CALLS")
 
 
-def admission(limits: AdmissionLimits, account: Callable[[Call], str]) -> Scope:
-    """Return a scope that admits calls within limits; `account` names whose a call is."""
-    return Admission(limits, account).admit
+def _refusal(limit: str, value: int, *, reason: str) -> ExhaustedError:
+    return ExhaustedError(
+        f"{value} calls are in work, the limit {limit} of this server; try again after the retry delay",
+        reason=reason,
+        metadata={"limit": limit, "value": str(value)},
+    )
