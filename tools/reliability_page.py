@@ -29,17 +29,19 @@ What was acknowledged and then lost: see the last column.
 """
 _OVERLOAD = """## Overload
 
-`make overload`, on {machine}, one of them for the callers alone. Each service is asked at ten times its capacity in an
-open loop; goodput is what it still does, as a share of the most that it did at any rate. Calls to others: for one call
-that was done, at the capacity and at ten times it; the same number shows that there is no storm of retries.
+`make overload`, on {machine}, one core for the callers alone.
+Each service is asked at ten times its capacity in an open loop; goodput is what it still does, as a share of the most
+that it did at any rate. Calls to others: for one call that was done, at the capacity and at ten times it; the same
+number shows that there is no storm of retries.
 
 | service | capacity, calls/s | goodput | refused after, p50 / p99 | refusals with RetryInfo | calls to others |
 | --- | --- | --- | --- | --- | --- |
 """
 _SOAK = """## Half an hour of work
 
-`make soak`, on {machine}: {minutes:g} minutes at {share:.0%} of the capacity of a mix of films, clips, searches and
-imports ({calls}). How the calls ended: {codes}. Growth is to the last third from the first.
+`make soak`, on {machine}:
+{minutes:g} minutes at {share:.0%} of the capacity of a mix of films, clips, searches and imports ({calls}).
+How the calls ended: {codes}. Growth is to the last third from the first.
 
 What processes hold goes up and down with the films in work; the table has its floor in the last third, which a leak
 would raise (a tenth of the looks found less), and the picture all of it.

@@ -20,6 +20,7 @@ from shoppable.v1 import common_pb2, orchestrator_pb2, product_catalog_pb2, prod
 
 CATALOG = "catalogs/sample"
 FILM = SAMPLES / "film.mp4"
+_SHARED = "shoppable-tensors"
 _PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
@@ -101,7 +102,7 @@ class Held:
     """What a process takes."""
 
     rss_mb: float
-    descriptors: int
+    descriptors: int  # but those of the memory that is shared with Triton, a pool that is bounded in bytes
 
 
 def held(pids: Collection[int]) -> Held:
@@ -110,7 +111,7 @@ def held(pids: Collection[int]) -> Held:
     for pid in pids:
         with contextlib.suppress(OSError):  # it has ended
             resident += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-            descriptors += sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+            descriptors += sum(_SHARED not in str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir())
     return Held(resident * _PAGE_KB / 1024, descriptors)
 
 
