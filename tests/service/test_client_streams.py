@@ -8,7 +8,7 @@ import pytest
 from shoppable.client import DecoderClient, ShoppableError, open_channel
 from shoppable.runtime.errors import InvalidRequestError, Violation
 from shoppable.runtime.interceptors import outgoing
-from shoppable.v1 import frame_decoder_pb2, frame_decoder_pb2_grpc
+from shoppable.v1 import common_pb2, frame_decoder_pb2, frame_decoder_pb2_grpc
 from support.scripted import scripted
 
 
@@ -42,6 +42,45 @@ async def connected(servicer: frame_decoder_pb2_grpc.FrameDecoderServiceServicer
 
 
 both_ways = pytest.mark.parametrize("interceptors", [(), outgoing()], ids=["plain", "as the orchestrator calls"])
+
+
+class Garbled(grpc.GenericRpcHandler):
+    """Answers every call with bytes that are no message."""
+
+    def service(self, details):
+        async def one(request, context):
+            return b"\xff"
+
+        async def many(requests, context):
+            yield b"\xff"
+
+        if details.method.endswith("/ProbeVideo"):
+            return grpc.unary_unary_rpc_method_handler(one)
+        return grpc.stream_stream_rpc_method_handler(many)
+
+
+@both_ways
+async def test_an_answer_that_cannot_be_read_is_an_error_and_not_none(interceptors):
+    source, config = common_pb2.VideoSource(uri="file:///film.mp4"), frame_decoder_pb2.DecodeFramesConfig()
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([Garbled()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with open_channel(f"127.0.0.1:{port}", interceptors=interceptors) as channel:
+            client = DecoderClient(channel)
+            for ask in (
+                client.probe(source),
+                anext(client.decode(source.uri, config, timeout_s=5)),
+            ):
+                with pytest.raises(ShoppableError) as caught:
+                    await ask
+                assert (caught.value.code, caught.value.reason) == (
+                    grpc.StatusCode.UNAVAILABLE,
+                    "UNREADABLE_ANSWER",
+                )
+    finally:
+        await server.stop(None)
 
 
 @both_ways

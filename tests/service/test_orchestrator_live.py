@@ -184,7 +184,7 @@ async def test_a_long_stream_takes_no_more_memory_than_a_short_one(hours, kind, 
                     used.append(tracemalloc.get_traced_memory()[0])
         finally:
             tracemalloc.stop()
-    assert finals > 20
+    assert finals >= 10  # objects end all along; how many depends on which frames are dropped
     assert len(used) >= 8
     half = len(used) // 2
     early, late = sorted(used[2:half])[(half - 2) // 2], sorted(used[half:])[(len(used) - half) // 2]

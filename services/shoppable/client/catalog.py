@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 
 import grpc
 
-from shoppable.client.errors import translated
+from shoppable.client.errors import readable, translated
 from shoppable.client.streams import call_stream
 from shoppable.v1 import product_catalog_pb2 as pb
 from shoppable.v1 import product_catalog_pb2_grpc
@@ -22,19 +22,19 @@ class CatalogClient:
         """Make an empty catalogue."""
         request = pb.CreateCatalogRequest(catalog_id=catalog_id, catalog=pb.Catalog(display_name=display_name))
         with translated():
-            return (await self._stub.CreateCatalog(request, timeout=timeout_s)).catalog
+            return readable(await self._stub.CreateCatalog(request, timeout=timeout_s)).catalog
 
     async def get_catalog(self, name: str, *, timeout_s: float | None = None) -> pb.Catalog:
         """Return a catalogue."""
         with translated():
-            return (await self._stub.GetCatalog(pb.GetCatalogRequest(name=name), timeout=timeout_s)).catalog
+            return readable(await self._stub.GetCatalog(pb.GetCatalogRequest(name=name), timeout=timeout_s)).catalog
 
     async def list_catalogs(self, *, page_size: int = 0, timeout_s: float | None = None) -> AsyncIterator[pb.Catalog]:
         """Yield all catalogues, page by page."""
         request = pb.ListCatalogsRequest(page_size=page_size)
         while True:
             with translated():
-                page = await self._stub.ListCatalogs(request, timeout=timeout_s)
+                page = readable(await self._stub.ListCatalogs(request, timeout=timeout_s))
             for catalog in page.catalogs:
                 yield catalog
             if not page.next_page_token:
@@ -68,7 +68,7 @@ class CatalogClient:
     async def get_product(self, name: str, *, timeout_s: float | None = None) -> pb.Product:
         """Return a product."""
         with translated():
-            return (await self._stub.GetProduct(pb.GetProductRequest(name=name), timeout=timeout_s)).product
+            return readable(await self._stub.GetProduct(pb.GetProductRequest(name=name), timeout=timeout_s)).product
 
     async def list_products(
         self,
@@ -82,7 +82,7 @@ class CatalogClient:
         request = pb.ListProductsRequest(parent=parent, filter=product_filter, page_size=page_size)
         while True:
             with translated():
-                page = await self._stub.ListProducts(request, timeout=timeout_s)
+                page = readable(await self._stub.ListProducts(request, timeout=timeout_s))
             for product in page.products:
                 yield product
             if not page.next_page_token:
@@ -100,7 +100,9 @@ class CatalogClient:
     async def delete_product(self, name: str, *, timeout_s: float | None = None) -> int:
         """Delete a product and return the catalogue's revision without it."""
         with translated():
-            return (await self._stub.DeleteProduct(pb.DeleteProductRequest(name=name), timeout=timeout_s)).revision
+            return readable(
+                await self._stub.DeleteProduct(pb.DeleteProductRequest(name=name), timeout=timeout_s)
+            ).revision
 
     def calibrate_catalog(
         self,

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterab
 
 import grpc
 
-from shoppable.client.errors import translated
+from shoppable.client.errors import readable, translated
 from shoppable.client.streams import call_stream
 from shoppable.v1 import common_pb2, object_detector_pb2, object_detector_pb2_grpc
 
@@ -25,7 +25,7 @@ class DetectorClient:
         """Find the objects of a batch of pictures."""
         request = object_detector_pb2.DetectObjectsRequest(images=images, options=options)
         with translated():
-            return await self._stub.DetectObjects(request, timeout=timeout_s)
+            return readable(await self._stub.DetectObjects(request, timeout=timeout_s))
 
     def stream_detect(
         self,
@@ -48,17 +48,21 @@ class DetectorClient:
     async def list_models(self, *, timeout_s: float | None = None) -> object_detector_pb2.ListDetectionModelsResponse:
         """List the detection models."""
         with translated():
-            return await self._stub.ListDetectionModels(
-                object_detector_pb2.ListDetectionModelsRequest(), timeout=timeout_s
+            return readable(
+                await self._stub.ListDetectionModels(
+                    object_detector_pb2.ListDetectionModelsRequest(), timeout=timeout_s
+                )
             )
 
     async def get_model(self, name: str, *, timeout_s: float | None = None) -> object_detector_pb2.DetectionModel:
         """Return a detection model."""
         request = object_detector_pb2.GetDetectionModelRequest(name=name)
         with translated():
-            return (await self._stub.GetDetectionModel(request, timeout=timeout_s)).model
+            return readable(await self._stub.GetDetectionModel(request, timeout=timeout_s)).model
 
     async def list_categories(self, *, timeout_s: float | None = None) -> object_detector_pb2.ListCategoriesResponse:
         """List the categories of the detector's taxonomy."""
         with translated():
-            return await self._stub.ListCategories(object_detector_pb2.ListCategoriesRequest(), timeout=timeout_s)
+            return readable(
+                await self._stub.ListCategories(object_detector_pb2.ListCategoriesRequest(), timeout=timeout_s)
+            )

@@ -3,12 +3,14 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeVar, cast
 
 import grpc
 from google.rpc import error_details_pb2 as details_pb2
 from google.rpc import status_pb2
 from grpc_status import rpc_status
+
+AnswerT = TypeVar("AnswerT")
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,19 @@ class ShoppableError(Exception):
             self.resource_type, self.resource_name = resource.resource_type, resource.resource_name
         elif detail.Unpack(retry):  # type: ignore[attr-defined]
             self.retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
+
+
+def readable(answer: AnswerT | None) -> AnswerT:
+    """Return an answer that could be read.
+
+    gRPC logs why one could not be, such as want of memory, and gives None in its place.
+
+    Raises:
+        ShoppableError: UNAVAILABLE, `UNREADABLE_ANSWER`.
+    """
+    if answer is None:
+        raise ShoppableError(grpc.StatusCode.UNAVAILABLE, "the answer could not be read", "UNREADABLE_ANSWER")
+    return answer
 
 
 @contextlib.contextmanager

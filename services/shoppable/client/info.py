@@ -2,7 +2,7 @@
 
 import grpc
 
-from shoppable.client.errors import translated
+from shoppable.client.errors import readable, translated
 from shoppable.v1 import server_info_pb2, server_info_pb2_grpc
 
 
@@ -15,4 +15,4 @@ class ServerInfoClient:
     async def get(self, *, timeout_s: float | None = None) -> server_info_pb2.GetServerInfoResponse:
         """Return the server's version, its services and its limits."""
         with translated():
-            return await self._stub.GetServerInfo(server_info_pb2.GetServerInfoRequest(), timeout=timeout_s)
+            return readable(await self._stub.GetServerInfo(server_info_pb2.GetServerInfoRequest(), timeout=timeout_s))

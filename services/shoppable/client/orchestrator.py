@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import grpc
 
-from shoppable.client.errors import ShoppableError, translated
+from shoppable.client.errors import ShoppableError, readable, translated
 from shoppable.client.sources import Source, chunks, describe
 from shoppable.client.streams import call_stream
 from shoppable.v1 import common_pb2, orchestrator_pb2, orchestrator_pb2_grpc
@@ -26,7 +26,7 @@ class OrchestratorClient:
         """Return the whole list for a URI or inline bytes."""
         request = orchestrator_pb2.AnnotateVideoRequest(source=source, options=options)
         with translated():
-            return await self._stub.AnnotateVideo(request, timeout=timeout_s)
+            return readable(await self._stub.AnnotateVideo(request, timeout=timeout_s))
 
     def stream_annotate(
         self,
@@ -70,4 +70,4 @@ class OrchestratorClient:
     ) -> orchestrator_pb2.RematchProductsResponse:
         """Find the products of objects of an earlier answer again."""
         with translated():
-            return await self._stub.RematchProducts(request, timeout=timeout_s)
+            return readable(await self._stub.RematchProducts(request, timeout=timeout_s))

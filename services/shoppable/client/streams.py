@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from shoppable.client.errors import ShoppableError, translated
+from shoppable.client.errors import ShoppableError, readable, translated
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -40,7 +40,7 @@ async def call_stream(
         with translated():
             try:
                 async for response in call:
-                    yield response
+                    yield readable(response)
             except grpc.aio.AioRpcError as error:
                 if not _is_overwritten(error.code(), error.details()):
                     raise

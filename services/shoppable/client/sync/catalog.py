@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import grpc
 
-from shoppable.client.errors import translated
+from shoppable.client.errors import readable, translated
 from shoppable.client.sync.streams import ResponseStream, call_stream
 from shoppable.v1 import product_catalog_pb2 as pb
 from shoppable.v1 import product_catalog_pb2_grpc
@@ -21,19 +21,19 @@ class CatalogClient:
         """Make an empty catalogue."""
         request = pb.CreateCatalogRequest(catalog_id=catalog_id, catalog=pb.Catalog(display_name=display_name))
         with translated():
-            return (self._stub.CreateCatalog(request, timeout=timeout_s)).catalog
+            return readable(self._stub.CreateCatalog(request, timeout=timeout_s)).catalog
 
     def get_catalog(self, name: str, *, timeout_s: float | None = None) -> pb.Catalog:
         """Return a catalogue."""
         with translated():
-            return (self._stub.GetCatalog(pb.GetCatalogRequest(name=name), timeout=timeout_s)).catalog
+            return readable(self._stub.GetCatalog(pb.GetCatalogRequest(name=name), timeout=timeout_s)).catalog
 
     def list_catalogs(self, *, page_size: int = 0, timeout_s: float | None = None) -> Iterator[pb.Catalog]:
         """Yield all catalogues, page by page."""
         request = pb.ListCatalogsRequest(page_size=page_size)
         while True:
             with translated():
-                page = self._stub.ListCatalogs(request, timeout=timeout_s)
+                page = readable(self._stub.ListCatalogs(request, timeout=timeout_s))
             for catalog in page.catalogs:
                 yield catalog
             if not page.next_page_token:
@@ -67,7 +67,7 @@ class CatalogClient:
     def get_product(self, name: str, *, timeout_s: float | None = None) -> pb.Product:
         """Return a product."""
         with translated():
-            return (self._stub.GetProduct(pb.GetProductRequest(name=name), timeout=timeout_s)).product
+            return readable(self._stub.GetProduct(pb.GetProductRequest(name=name), timeout=timeout_s)).product
 
     def list_products(
         self,
@@ -81,7 +81,7 @@ class CatalogClient:
         request = pb.ListProductsRequest(parent=parent, filter=product_filter, page_size=page_size)
         while True:
             with translated():
-                page = self._stub.ListProducts(request, timeout=timeout_s)
+                page = readable(self._stub.ListProducts(request, timeout=timeout_s))
             for product in page.products:
                 yield product
             if not page.next_page_token:
@@ -99,7 +99,7 @@ class CatalogClient:
     def delete_product(self, name: str, *, timeout_s: float | None = None) -> int:
         """Delete a product and return the catalogue's revision without it."""
         with translated():
-            return (self._stub.DeleteProduct(pb.DeleteProductRequest(name=name), timeout=timeout_s)).revision
+            return readable(self._stub.DeleteProduct(pb.DeleteProductRequest(name=name), timeout=timeout_s)).revision
 
     def calibrate_catalog(
         self,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from shoppable.client.errors import translated
+from shoppable.client.errors import readable, translated
 from shoppable.client.sync.sources import Source, chunks, describe
 from shoppable.client.sync.streams import ResponseStream, call_stream
 from shoppable.v1 import common_pb2, frame_decoder_pb2, frame_decoder_pb2_grpc
@@ -22,7 +22,9 @@ class DecoderClient:
     ) -> frame_decoder_pb2.ProbeVideoResponse:
         """Say what a video is."""
         with translated():
-            return self._stub.ProbeVideo(frame_decoder_pb2.ProbeVideoRequest(source=source), timeout=timeout_s)
+            return readable(
+                self._stub.ProbeVideo(frame_decoder_pb2.ProbeVideoRequest(source=source), timeout=timeout_s)
+            )
 
     def decode(
         self, source: Source, config: frame_decoder_pb2.DecodeFramesConfig, *, timeout_s: float | None = None

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import grpc
 
-from shoppable.client.errors import translated
+from shoppable.client.errors import readable, translated
 from shoppable.client.sync.streams import ResponseStream, call_stream
 from shoppable.v1 import common_pb2, object_detector_pb2, object_detector_pb2_grpc
 
@@ -26,7 +26,7 @@ class DetectorClient:
         """Find the objects of a batch of pictures."""
         request = object_detector_pb2.DetectObjectsRequest(images=images, options=options)
         with translated():
-            return self._stub.DetectObjects(request, timeout=timeout_s)
+            return readable(self._stub.DetectObjects(request, timeout=timeout_s))
 
     def stream_detect(
         self,
@@ -49,15 +49,17 @@ class DetectorClient:
     def list_models(self, *, timeout_s: float | None = None) -> object_detector_pb2.ListDetectionModelsResponse:
         """List the detection models."""
         with translated():
-            return self._stub.ListDetectionModels(object_detector_pb2.ListDetectionModelsRequest(), timeout=timeout_s)
+            return readable(
+                self._stub.ListDetectionModels(object_detector_pb2.ListDetectionModelsRequest(), timeout=timeout_s)
+            )
 
     def get_model(self, name: str, *, timeout_s: float | None = None) -> object_detector_pb2.DetectionModel:
         """Return a detection model."""
         request = object_detector_pb2.GetDetectionModelRequest(name=name)
         with translated():
-            return (self._stub.GetDetectionModel(request, timeout=timeout_s)).model
+            return readable(self._stub.GetDetectionModel(request, timeout=timeout_s)).model
 
     def list_categories(self, *, timeout_s: float | None = None) -> object_detector_pb2.ListCategoriesResponse:
         """List the categories of the detector's taxonomy."""
         with translated():
-            return self._stub.ListCategories(object_detector_pb2.ListCategoriesRequest(), timeout=timeout_s)
+            return readable(self._stub.ListCategories(object_detector_pb2.ListCategoriesRequest(), timeout=timeout_s))

@@ -3,7 +3,7 @@
 
 import grpc
 
-from shoppable.client.errors import translated
+from shoppable.client.errors import readable, translated
 from shoppable.v1 import server_info_pb2, server_info_pb2_grpc
 
 
@@ -16,4 +16,4 @@ class ServerInfoClient:
     def get(self, *, timeout_s: float | None = None) -> server_info_pb2.GetServerInfoResponse:
         """Return the server's version, its services and its limits."""
         with translated():
-            return self._stub.GetServerInfo(server_info_pb2.GetServerInfoRequest(), timeout=timeout_s)
+            return readable(self._stub.GetServerInfo(server_info_pb2.GetServerInfoRequest(), timeout=timeout_s))

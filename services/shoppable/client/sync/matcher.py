@@ -3,7 +3,7 @@
 
 import grpc
 
-from shoppable.client.errors import translated
+from shoppable.client.errors import readable, translated
 from shoppable.v1 import product_matcher_pb2, product_matcher_pb2_grpc
 
 
@@ -18,11 +18,11 @@ class MatcherClient:
     ) -> product_matcher_pb2.MatchProductsResponse:
         """Find the products that each of a batch of things may be."""
         with translated():
-            return self._stub.MatchProducts(request, timeout=timeout_s)
+            return readable(self._stub.MatchProducts(request, timeout=timeout_s))
 
     def search(
         self, request: product_matcher_pb2.SearchProductsRequest, *, timeout_s: float | None = None
     ) -> product_matcher_pb2.SearchProductsResponse:
         """Look for products by words, by a picture, by another product, or by words and one of these."""
         with translated():
-            return self._stub.SearchProducts(request, timeout=timeout_s)
+            return readable(self._stub.SearchProducts(request, timeout=timeout_s))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from shoppable.client.errors import ShoppableError, translated
+from shoppable.client.errors import ShoppableError, readable, translated
 from shoppable.client.sync.sources import Source, chunks, describe
 from shoppable.client.sync.streams import ResponseStream, call_stream
 from shoppable.v1 import common_pb2, orchestrator_pb2, orchestrator_pb2_grpc
@@ -27,7 +27,7 @@ class OrchestratorClient:
         """Return the whole list for a URI or inline bytes."""
         request = orchestrator_pb2.AnnotateVideoRequest(source=source, options=options)
         with translated():
-            return self._stub.AnnotateVideo(request, timeout=timeout_s)
+            return readable(self._stub.AnnotateVideo(request, timeout=timeout_s))
 
     def stream_annotate(
         self,
@@ -71,4 +71,4 @@ class OrchestratorClient:
     ) -> orchestrator_pb2.RematchProductsResponse:
         """Find the products of objects of an earlier answer again."""
         with translated():
-            return self._stub.RematchProducts(request, timeout=timeout_s)
+            return readable(self._stub.RematchProducts(request, timeout=timeout_s))
