@@ -19,6 +19,7 @@ from shoppable.runtime.call import Call, deadline_of, request_id_of, serving
 from shoppable.runtime.errors import DeadlineExceededError, InvalidRequestError, Violation
 
 _ARRIVE_S = 30  # that a request of one message may take, since it holds a place
+_DECODING_MARGIN = 2**20  # bytes
 Scope = Callable[[Call], AbstractAsyncContextManager[None]]
 
 
@@ -94,6 +95,7 @@ def _decoder(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], A
         try:
             return deserializer(raw)
         except DecodeError as error:
+            bytes(_DECODING_MARGIN + 2 * len(raw))  # MemoryError, where that is the reason: the decoder does not say
             violation = Violation("request", "is not a valid message of this method")
             raise InvalidRequestError([violation], reason="MALFORMED_MESSAGE") from error
 
