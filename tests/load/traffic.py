@@ -111,7 +111,9 @@ def held(pids: Collection[int]) -> Held:
     for pid in pids:
         with contextlib.suppress(OSError):  # it has ended
             resident += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-            descriptors += sum(_SHARED not in str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir())
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):  # it was closed
+                    descriptors += _SHARED not in str(entry.readlink())
     return Held(resident * _PAGE_KB / 1024, descriptors)
 
 

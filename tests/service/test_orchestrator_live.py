@@ -155,7 +155,7 @@ async def test_a_bad_lag_is_refused():
             assert [item.field for item in caught.value.violations] == ["options.live.max_lag"]
 
 
-@pytest.mark.parametrize(("hours", "kind"), [(2, {"live": {}}), (0.25, {})], ids=["live", "film"])
+@pytest.mark.parametrize(("hours", "kind"), [(3, {"live": {}}), (0.25, {})], ids=["live", "film"])
 async def test_a_long_stream_takes_no_more_memory_than_a_short_one(hours, kind, caplog):
     """As fast as they go: a laptop that never leaves, a cup in each fifty seconds, a bottle that comes and goes.
 
@@ -184,7 +184,7 @@ async def test_a_long_stream_takes_no_more_memory_than_a_short_one(hours, kind, 
                     used.append(tracemalloc.get_traced_memory()[0])
         finally:
             tracemalloc.stop()
-    assert finals >= 10  # objects end all along; how many depends on which frames are dropped
+    assert finals > 20
     assert len(used) >= 8
     half = len(used) // 2
     early, late = sorted(used[2:half])[(half - 2) // 2], sorted(used[half:])[(len(used) - half) // 2]
