@@ -2,18 +2,22 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 
 import grpc
 import numpy as np
 import pytest
 
 from shoppable.client import OrchestratorClient, ShoppableError
+from shoppable.matcher.server import build as build_matcher
 from shoppable.runtime import metrics
 from shoppable.runtime.images import raw_image
+from shoppable.runtime.server import serving
 from shoppable.v1 import orchestrator_pb2
+from support.catalogs import MatcherClient, settings_of, upsert_of
 from support.decoder_calls import running_decoder
 from support.detecting import COCO, detector, packaged_models
-from support.fake_triton import FakeTriton, TritonAnswerError
+from support.fake_triton import FakeModel, FakeTriton, TritonAnswerError
 from support.orchestrating import (
     ANY_FILM,
     CATALOG,
@@ -33,6 +37,8 @@ IN_FLIGHT = 4
 # Frames that may be between two services besides those in flight: in the buffers of gRPC on both sides.
 BUFFERED = 12
 ENDLESS = 100_000
+EMBEDDER, EMBEDDING = "embedder", 16
+CUP = 41  # of COCO's labels
 CALLS = {
     "shoppable.v1.FrameDecoderService": "DecodeFrames",
     "shoppable.v1.ObjectDetectorService": "StreamDetectObjects",
@@ -154,6 +160,56 @@ async def test_a_slow_matcher_holds_the_detector_and_the_decoder_back():
     assert matcher.most_in_work == limit
     # Waiting tracks are bounded by 4 x matches_in_flight, and by those that end in one frame, and in flight.
     assert max(waiting) <= 4 * limit + 2 * 12 + (IN_FLIGHT + BUFFERED) / 10 * 12
+
+
+async def test_a_slow_embedder_holds_all_real_services_back(tmp_path):
+    limit, cups = 2, 12
+    asked = Counter[str]()  # for the film; the services also ask, with black pictures, whether a model is well
+
+    async def answer(model, images):
+        asked[model] += bool(images.any())
+        if model == EMBEDDER:
+            await asyncio.sleep(0.1)
+            return np.ones((len(images), EMBEDDING), np.float32)
+        rows = np.zeros((len(images), 100, 6), np.float32)
+        if model == COCO and images.mean() > 100:  # its upper and lower parts are dark
+            for place in range(cups):
+                rows[:, place] = [40 * place + 10, 150, 40 * place + 40, 190, 0.9, CUP]
+        return rows
+
+    def draw(number, width, height):
+        return np.full((height, width, 3), 230 if number % 10 < 5 else 20, np.uint8)
+
+    (tmp_path / "film.mp4").write_bytes(encode(Clip(frames=400, rate=5, size=(640, 360), draw=draw)))
+    models = packaged_models() | {EMBEDDER: FakeModel((260, 260, 3), (EMBEDDING,), output_name="embeddings")}
+    triton, decoded = FakeTriton(models, answer), metrics.FRAMES_SENT._value.get
+    waiting, ahead = [], []
+    async with (
+        triton.serving() as endpoint,
+        running_decoder(tmp_path) as decoding,
+        detector(endpoint) as detecting,
+        serving(settings_of(tmp_path / "data", endpoint, shutdown_grace_s=0), build_matcher) as (_, matcher),
+        grpc.aio.insecure_channel(matcher) as channel,
+        orchestrating(
+            decoder=decoding.address, detector=detecting.address, matcher=matcher, views_per_object=1,
+            frames_in_flight=IN_FLIGHT, matches_in_flight=limit, max_gap_s=0.5, reentry_window_s=0.1,
+        ) as client,
+    ):  # fmt: skip
+        await MatcherClient(channel).upsert([upsert_of("cup")], catalog=CATALOG)
+        before = decoded()
+        asked.clear()
+        options = orchestrator_pb2.AnnotateOptions(catalog=CATALOG, omit_thumbnails=True)
+        film = (tmp_path / "film.mp4").as_uri()
+        async with contextlib.aclosing(client.stream_annotate(film, options, timeout_s=60)) as messages:
+            async for _ in messages:
+                waiting.append(asked[COCO] / 10 * cups - asked[EMBEDDER])
+                ahead.append(decoded() - before - asked[COCO])
+                if asked[EMBEDDER] > 100:
+                    break
+    print(f"{max(waiting):.0f} things waited for the matcher; the decoder was {max(ahead):.0f} frames ahead")
+    # As with the scripted ones; there are more buffers.
+    assert limit < max(waiting) <= 4 * limit + 2 * cups + (IN_FLIGHT + 2 * BUFFERED) / 10 * cups
+    assert max(ahead) <= IN_FLIGHT + 2 * BUFFERED
 
 
 async def test_a_slow_decoder_is_waited_for_and_nothing_is_kept_waiting_behind_it():

@@ -19,11 +19,13 @@ from shoppable.orchestrator.domain import (
     Frame,
     MatchOutcome,
     Options,
+    Progress,
     Summary,
     Withheld,
 )
 from shoppable.orchestrator.following import Follower
 from shoppable.orchestrator.frames import frame_pixels
+from shoppable.orchestrator.heartbeat import with_progress
 from shoppable.orchestrator.identity import Identities, TrackedObject
 from shoppable.orchestrator.live import LatestFrames
 from shoppable.orchestrator.lookups import Lookups
@@ -90,7 +92,7 @@ class Annotation:
                 self._lookups, self._gate, new_id=self._identities.new_id, cleared_s=self._cleared_s
             )
         self._live = None if options.max_lag_s is None else LatestFrames(max_lag_s=options.max_lag_s)
-        self._latest_s = 0.0
+        self._known_s: float | None = None  # the latest moment whose objects are known
         self._told: set[str] = set()  # ids of objects that were told as provisional and are not final
 
     async def run(self, source: common_pb2.VideoSource, chunks: AsyncIterable[bytes]) -> AsyncGenerator[Event, None]:
@@ -101,7 +103,10 @@ class Annotation:
         if self._options.asked_to_exclude:
             await self._stages.detector.check(self._options)
         try:
-            async with contextlib.aclosing(self._annotate(source, chunks)) as events:
+            async with (
+                contextlib.aclosing(self._annotate(source, chunks)) as known,
+                contextlib.aclosing(with_progress(known, self._progress, every_s=_PROGRESS_EVERY_S)) as events,
+            ):
                 async for event in events:
                     yield event
                     if self._tally.objects == self._options.max_objects:
@@ -113,7 +118,7 @@ class Annotation:
     async def _annotate(
         self, source: common_pb2.VideoSource, chunks: AsyncIterable[bytes]
     ) -> AsyncGenerator[Event, None]:
-        first, told = True, time.perf_counter()
+        first = True
         broken: Exception | None = None
         try:
             async with (
@@ -129,9 +134,7 @@ class Annotation:
                         yield self._tally.video
                     async for found in self._take(item):
                         yield found
-                    if time.perf_counter() - told >= _PROGRESS_EVERY_S:
-                        told = time.perf_counter()
-                        yield self._tally.progress(item.frame.time_s, dropped=self._dropped())
+                    self._known_s = item.frame.time_s
         except DataLossError as error:
             broken = error  # what was found before is good, and is told before the error
         if first:
@@ -170,7 +173,7 @@ class Annotation:
 
     async def _take(self, detected: DetectedFrame) -> AsyncGenerator[FoundObject, None]:
         """Follow the objects of a frame; yield what became known by it."""
-        time_s = self._latest_s = detected.frame.time_s
+        time_s = detected.frame.time_s
         detecting = self._tally.detecting
         detecting.end()
         detecting.items += 1
@@ -199,7 +202,7 @@ class Annotation:
         for ended in await asyncio.to_thread(self._follower.finish):
             self._lookups.start(ended)
         if self._watch:
-            await self._watch.finish(self._tally.decoded.end_s or self._latest_s)
+            await self._watch.finish(self._tally.decoded.end_s or self._known_s or 0.0)
         async for found in self._join(block_above=0):
             yield found
         async for found in self._settle(self._identities.close_all()):
@@ -269,6 +272,10 @@ class Annotation:
             supersedes=tuple(item.supersedes),
             worn=item.worn,
         )
+
+    def _progress(self) -> Progress | None:
+        """Return how far the work is; None while no frame was looked at, and the video is not told."""
+        return None if self._known_s is None else self._tally.progress(self._known_s, dropped=self._dropped())
 
     def _dropped(self) -> int:
         return self._live.dropped if self._live else 0

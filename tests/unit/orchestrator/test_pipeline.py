@@ -122,6 +122,23 @@ def objects(events) -> list[FoundObject]:
     return [event for event in events if isinstance(event, FoundObject)]
 
 
+async def test_progress_is_told_while_the_last_objects_wait_for_the_matcher():
+    told_enough, told = asyncio.Event(), []
+
+    class Slow(Matcher):
+        async def match(self, looks, category, options):
+            await told_enough.wait()
+            return await super().match(looks, category, options)
+
+    work = annotation(Frames(20), Detector(lambda _: [MUG]), Slow())
+    async for event in work.run(common_pb2.VideoSource(uri="file:///x"), nothing()):
+        if isinstance(event, Progress):
+            told.append((event.frames_detected, event.segments_matched))
+        if len(told) == 2:
+            told_enough.set()
+    assert told == [(20, 0), (20, 0), (20, 1)]
+
+
 async def test_the_video_comes_first_each_object_once_and_the_summary_last():
     events = await told(annotation(Frames(20), Detector(lambda index: [MUG, LAPTOP] if index < 10 else [LAPTOP])))
     assert isinstance(events[0], common_pb2.VideoInfo)
