@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -232,6 +233,9 @@ async def _run(settings: SettingsT, build: Build[SettingsT]) -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, server.request_stop)
             address = await server.start()
+            # What is there now stays. Looking through it for garbage would stop all calls, 30 to 110 ms each time.
+            gc.collect()
+            gc.freeze()
             _log.info(
                 "listening",
                 address=address,
