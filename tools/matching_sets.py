@@ -16,10 +16,10 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from shoppable.matcher import colour
 from shoppable.matcher.centring import rooted
 from shoppable.matcher.fits import Fit
-from shoppable.matcher.ports import Floats, ImageHit, ImageVectors, Space
+from shoppable.matcher.pictures import prepare
+from shoppable.matcher.ports import Floats, ImageHit, ImageVectors, Pixels, Space
 from shoppable.matcher.scoring import Candidate, ViewHits, rank
 
 ROOT = Path(__file__).parents[1]
@@ -63,12 +63,11 @@ class Describer:
 
     def __call__(self, product_id: str, picture: Image.Image, group: str = "") -> Described:
         """Describe a picture of a product."""
-        picture = picture.convert("RGB")
-        raw = self._embedding(picture)
-        return Described(product_id, group, raw, ImageVectors(rooted(raw), colour.describe(picture)))
+        square, colours = prepare(picture.convert("RGB"), SIDE)
+        raw = self._embedding(square)
+        return Described(product_id, group, raw, ImageVectors(rooted(raw), colours))
 
-    def _embedding(self, picture: Image.Image) -> Floats:
-        square = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    def _embedding(self, square: Pixels) -> Floats:
         kept = self._cache / f"{hashlib.sha256(square.tobytes()).hexdigest()}.npy" if self._cache else None
         if kept and kept.exists():
             found: Floats = np.load(kept)

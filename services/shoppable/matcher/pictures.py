@@ -16,6 +16,14 @@ from shoppable.runtime.validation import Violations
 from shoppable.v1 import common_pb2
 
 T = TypeVar("T")
+# Of the embedder's side: a larger picture may be decoded smaller, as long as there is more to average than to copy.
+_ENOUGH = 2
+
+
+def prepare(picture: Image.Image, side: int) -> tuple[Pixels, Floats]:
+    """Return an RGB picture stretched to a square for the embedder, and its colours. Blocking."""
+    square = picture.resize((side, side), Image.Resampling.BILINEAR)
+    return np.asarray(square), colour.describe(square)
 
 
 class PictureReader:
@@ -39,13 +47,11 @@ class PictureReader:
 
     def _read(self, image: common_pb2.Image, field: str) -> tuple[Pixels, Floats] | Violation:
         violations = Violations()
-        pixels = read_image(image, field, violations, max_pixels=self._max_pixels)
+        pixels = read_image(image, field, violations, max_pixels=self._max_pixels, enough=_ENOUGH * self._side)
         if pixels is None:
             try:
                 violations.raise_if_any()
             except InvalidRequestError as error:
                 return error.violations[0]
             return Violation(field, "must be a readable picture")
-        picture = Image.fromarray(pixels)
-        square = picture.resize((self._side, self._side), Image.Resampling.BILINEAR)
-        return np.asarray(square), colour.describe(picture)
+        return prepare(Image.fromarray(pixels), self._side)

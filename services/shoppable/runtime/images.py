@@ -29,10 +29,14 @@ class _RefusedError(Exception):
     """The picture cannot be taken; the text says what it must be."""
 
 
-def read_image(image: common_pb2.Image, field: str, violations: Violations, *, max_pixels: int) -> Pixels | None:
+def read_image(
+    image: common_pb2.Image, field: str, violations: Violations, *, max_pixels: int, enough: int | None = None
+) -> Pixels | None:
     """Decode a message's picture; on a refusal add a violation of `field` and return None.
 
     Blocking: call it in a thread. Its memory is bounded by `max_pixels`, which is checked before pixels are decoded.
+    Of a JPEG whose sides would still have `enough` pixels at a half, a quarter or an eighth, only that is decoded: its
+    blocks are transformed to smaller ones, which takes a fraction of the time.
     """
     try:
         data = image.data  # a copy, each time that it is asked for
@@ -42,7 +46,7 @@ def read_image(image: common_pb2.Image, field: str, violations: Violations, *, m
             return _read_raw(data, image.width, image.height, max_pixels)
         if image.format not in _ENCODED:
             raise _RefusedError("must be of a known format")  # noqa: TRY301
-        return _read_encoded(data, _ENCODED[image.format], max_pixels)
+        return _read_encoded(data, _ENCODED[image.format], max_pixels, enough)
     except _RefusedError as error:
         violations.add(field, str(error))
         return None
@@ -77,12 +81,14 @@ def _read_raw(data: bytes, width: int, height: int, max_pixels: int) -> Pixels:
     return np.frombuffer(data, np.uint8).reshape(height, width, 3)
 
 
-def _read_encoded(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Pixels:
+def _read_encoded(data: bytes, formats: tuple[str, ...], max_pixels: int, enough: int | None) -> Pixels:
     wanted = " or ".join(formats)
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=formats) as picture:
             warnings.simplefilter("ignore")  # remarks on odd metadata
             _check_size(*picture.size, max_pixels)
+            if enough is not None:
+                picture.draft(None, (enough, enough))
             picture.load()
             # Each step copies only if it must: a picture's memory is what bounds how many can be read at a time.
             ImageOps.exif_transpose(picture, in_place=True)

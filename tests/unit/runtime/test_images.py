@@ -49,6 +49,42 @@ def test_a_picture_is_turned_upright():
     assert read(common_pb2.Image(data=data)).shape == (40, 20, 3)
 
 
+def gradient(width: int, height: int) -> Image.Image:
+    """A smooth picture, wider than it is high: it looks the same at every size."""
+    across, down = np.linspace(0, 255, width), np.linspace(0, 255, height)
+    red, green = np.broadcast_to(across, (height, width)), np.broadcast_to(down[:, None], (height, width))
+    return Image.fromarray(np.stack([red, green, 255 - red], -1).astype(np.uint8))
+
+
+def jpeg(picture: Image.Image, **options: object) -> common_pb2.Image:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=95, **options)
+    return common_pb2.Image(data=buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("size", "smaller"),
+    [((1200, 800), (300, 200)), ((799, 400), (400, 200)), ((390, 200), (390, 200)), ((100, 60), (100, 60))],
+)
+def test_a_jpeg_is_decoded_as_small_as_is_enough_and_looks_the_same(size, smaller):
+    small = read_image(jpeg(gradient(*size)), "image", Violations(), max_pixels=MAX_PIXELS, enough=200)
+    assert small.shape == (smaller[1], smaller[0], 3)
+    assert np.abs(small.astype(int) - np.asarray(gradient(*smaller))).max() < 8
+
+
+def test_a_jpeg_that_is_decoded_smaller_is_turned_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    message = jpeg(gradient(800, 400), exif=exif.tobytes())
+    assert read_image(message, "image", Violations(), max_pixels=MAX_PIXELS, enough=200).shape == (400, 200, 3)
+
+
+def test_what_must_not_be_decoded_is_not_decoded_smaller_either():
+    violations = Violations()
+    assert read_image(jpeg(gradient(1200, 1000)), "image", violations, max_pixels=MAX_PIXELS, enough=200) is None
+    assert violations
+
+
 @pytest.mark.parametrize(
     "image",
     [
