@@ -49,8 +49,9 @@ _RECORD, _SHARD, _SEAL = "catalog.json", "shard", "sealed.json"
 # From here on a graph is worth its building; below, all vectors are compared, exactly.
 _OPTIMIZE_FROM = 20_000  # images that are not in the graph yet
 _SCROLL = 10_000
-# A graph is built and searched by embeddings of 8 bits a number, in memory: half the time to build, a fifth to a half
-# to search (tests/load/bench_index.py). Four times as many as are asked for are then compared again, in full.
+# A graph is built and searched by embeddings of 8 bits a number, in memory: it is built in half the time, and five
+# times as many candidates are looked at in as long (tests/load/bench_index.py). Four times as many as are asked for
+# are then compared again, in full.
 _QUANTIZATION = edge.ScalarQuantizationConfig(edge.ScalarType.Int8, quantile=0.99, memory=edge.Memory.Pinned)
 _SEARCH = edge.SearchParams(
     hnsw_ef=512,  # candidates; with Edge's 100, one in ten of the ten nearest of a million was missed
