@@ -33,6 +33,8 @@ class Lookups:
         self._gate = gate
         self._tally = tally
         self._slots = asyncio.Semaphore(at_a_time)
+        # What was embedded before needs no model, and takes no turn behind what does: an object's end waits for it.
+        self._slots_of_embedded = asyncio.Semaphore(at_a_time)
         self._in_work: deque[tuple[EndedTrack, asyncio.Task[MatchOutcome | None]]] = deque()
         self.searched: MatchOutcome | None = None  # the latest that did not fail
 
@@ -58,7 +60,8 @@ class Lookups:
         """Match one thing, in its turn; None if nothing is to be matched."""
         if self._options is None:
             return None
-        async with self._slots:
+        embedded = isinstance(looks[0], product_matcher_pb2.Embedding)
+        async with self._slots_of_embedded if embedded else self._slots:
             with self._tally.matching.working():
                 outcome = await self._matcher.match(looks, category, self._options)
         self._tally.matching.items += 1

@@ -39,6 +39,9 @@ from shoppable.runtime.errors import DataLossError
 from shoppable.v1 import common_pb2
 
 _PROGRESS_EVERY_S = 0.5  # of work; the contract promises one a second
+# Tracks that wait for the matcher until the detector waits for them, as a multiple of those that are matched at a time.
+# All things of a scene end with it: a live stream's next frames are looked at before these are matched.
+_MOST_WAITING, _MOST_WAITING_LIVE = 4, 16
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,13 @@ class Annotation:
             at_a_time=settings.matches_in_flight,
             tally=self._tally,
         )
-        self._most_in_match = 4 * settings.matches_in_flight
         self._previews: Previews | None = None
         if options.provisional:
             self._previews = Previews(
                 self._lookups, self._gate, new_id=self._identities.new_id, cleared_s=self._cleared_s
             )
         self._live = None if options.max_lag_s is None else LatestFrames(max_lag_s=options.max_lag_s)
+        self._most_in_match = (_MOST_WAITING_LIVE if self._live else _MOST_WAITING) * settings.matches_in_flight
         self._known_s: float | None = None  # the latest moment whose objects are known
         self._told: set[str] = set()  # ids of objects that were told as provisional and are not final
 

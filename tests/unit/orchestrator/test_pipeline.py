@@ -139,6 +139,47 @@ async def test_progress_is_told_while_the_last_objects_wait_for_the_matcher():
     assert told == [(20, 0), (20, 0), (20, 1)]
 
 
+class Held(Matcher):
+    """Matches pictures of some categories only when it is let."""
+
+    def __init__(self, *categories: str) -> None:
+        super().__init__()
+        self.categories, self.let = categories, asyncio.Event()
+
+    async def match(self, looks, category, options):
+        if category in self.categories and isinstance(looks[0], View):
+            await self.let.wait()
+        return await super().match(looks, category, options)
+
+
+async def test_an_object_of_two_tracks_does_not_wait_for_the_pictures_of_others():
+    there = lambda index: [MUG] * (index < 5 or 8 <= index < 13) + [LAPTOP] * (index < 17)
+    matcher, told = Held("computers"), []
+    work = annotation(Frames(60), Detector(there), matcher, matches_in_flight=1, max_gap_s=0.5)
+    async with asyncio.timeout(20):
+        async for event in work.run(common_pb2.VideoSource(uri="file:///x"), nothing()):
+            if isinstance(event, FoundObject):
+                told.append((event.label, len(event.segments)))
+                matcher.let.set()
+    assert told == [("cup", 2), ("laptop", 1)]
+
+
+async def test_a_live_stream_is_looked_at_while_all_things_of_a_scene_wait_for_the_matcher():
+    mugs = [Detection("cup", "drinkware", Box(0.04 * n, 0.2, 0.04 * n + 0.03, 0.3), 0.9) for n in range(20)]
+    matcher = Held("drinkware")
+
+    def script(index):
+        if index == 59:
+            matcher.let.set()
+        return mugs if index < 5 else []
+
+    options = dataclasses.replace(OPTIONS, max_lag_s=100.0)
+    async with asyncio.timeout(20):
+        events = await told(annotation(Frames(60), Detector(script), matcher, options, max_gap_s=0.5))
+    assert len(objects(events)) == 20
+    assert events[-1].frames_dropped == 0
+
+
 async def test_the_video_comes_first_each_object_once_and_the_summary_last():
     events = await told(annotation(Frames(20), Detector(lambda index: [MUG, LAPTOP] if index < 10 else [LAPTOP])))
     assert isinstance(events[0], common_pb2.VideoInfo)
