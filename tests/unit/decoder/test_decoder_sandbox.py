@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import textwrap
@@ -127,24 +126,3 @@ def test_a_fork_server_finds_out_whether_the_kernel_takes_a_filter():
     print(forkserver._is_taken(seccomp.program()), forkserver._is_taken(nonsense))
     """)
     assert done.stdout == "True False\n", done.stderr
-
-
-def test_a_worker_stands_back_for_the_service_and_its_threads_have_long_turns():
-    script = """
-    import os, struct, ctypes, threading
-    from shoppable.decoder.workers import turns
-    turns.stand_back()
-    def look():
-        answer = ctypes.create_string_buffer(48)
-        number = {"x86_64": 315, "aarch64": 275}.get(os.uname().machine, 0)  # sched_getattr
-        ctypes.CDLL(None).syscall(number, 0, answer, 48, 0)
-        print(os.getpriority(os.PRIO_PROCESS, 0), struct.unpack("=IIQiIQQQ", answer)[5])
-    thread = threading.Thread(target=look)
-    thread.start()
-    thread.join()
-    """
-    niceness, turn_ns = map(int, run(script).stdout.split())
-    assert niceness > os.getpriority(os.PRIO_PROCESS, 0)
-    kernel = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
-    if kernel >= (6, 12) and os.uname().machine in {"x86_64", "aarch64"}:
-        assert turn_ns == 50_000_000

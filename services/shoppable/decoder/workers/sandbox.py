@@ -2,16 +2,18 @@
 
 import ctypes
 import math
+import os
 import resource
 import signal
 import time
 from pathlib import Path
 
-from shoppable.decoder.workers import seccomp, turns
+from shoppable.decoder.workers import seccomp
 from shoppable.decoder.workers.protocol import Limits
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_NICENESS = 15  # the service's own process, which takes and refuses calls, comes first
 _MAX_DESCRIPTORS = 16  # a worker has three of its own beside the standard ones
 
 
@@ -34,7 +36,7 @@ def confine(limits: Limits, filter_program: bytes | None) -> None:
         (resource.RLIMIT_NOFILE, _MAX_DESCRIPTORS),
     ):
         resource.setrlimit(kind, (value, value))
-    turns.stand_back()
+    os.nice(_NICENESS)
     if filter_program is not None:
         seccomp.install(filter_program)
 
