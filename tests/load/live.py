@@ -73,6 +73,8 @@ async def film(minutes: float, rate: int, frames_per_second: float) -> Seen:
                         seen.told_s.setdefault(message.object.object_id, camera.lag_s(known_s))
                 case "summary":
                     seen.summary = message.summary
+        if watching.done():
+            watching.result()  # raises what ended it
         watching.cancel()
     return seen
 
@@ -94,7 +96,7 @@ async def _watch(seen: Seen, look: Callable[[], dict[str, float]]) -> None:
 
 
 def _memory_mb(pid: int | None) -> float:
-    return sum(held(one).rss_mb for one in tree(pid)) if pid else 0.0
+    return held(list(tree(pid))).rss_mb if pid else 0.0
 
 
 def figures(seen: Seen) -> dict[str, object]:
