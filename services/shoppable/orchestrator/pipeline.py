@@ -112,7 +112,8 @@ class Annotation:
             ):
                 async for event in events:
                     yield event
-                    if self._tally.objects == self._options.max_objects:
+                    # While progress is told, the last object that is wanted may be on its way.
+                    if isinstance(event, FoundObject) and self._tally.objects == self._options.max_objects:
                         break
         finally:
             await self._close()

@@ -164,6 +164,20 @@ async def test_an_object_of_two_tracks_does_not_wait_for_the_pictures_of_others(
     assert told == [("cup", 2), ("laptop", 1)]
 
 
+async def test_the_last_object_that_is_wanted_is_told_though_progress_is_read_slowly():
+    matcher, told = Held("drinkware"), []
+    options = dataclasses.replace(OPTIONS, max_objects=1)
+    async for event in annotation(Frames(20), Detector(lambda _: [MUG]), matcher, options).run(
+        common_pb2.VideoSource(uri="file:///x"), nothing()
+    ):
+        told.append(event)
+        if isinstance(event, Progress):
+            matcher.let.set()
+            await asyncio.sleep(0.2)  # the object becomes final meanwhile
+    assert [item.label for item in objects(told)] == ["cup"]
+    assert told[-1].objects == 1
+
+
 async def test_a_live_stream_is_looked_at_while_all_things_of_a_scene_wait_for_the_matcher():
     mugs = [Detection("cup", "drinkware", Box(0.04 * n, 0.2, 0.04 * n + 0.03, 0.3), 0.9) for n in range(20)]
     matcher = Held("drinkware")
