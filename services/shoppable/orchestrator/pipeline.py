@@ -107,8 +107,8 @@ class Annotation:
             await self._stages.detector.check(self._options)
         try:
             async with (
-                contextlib.aclosing(self._annotate(source, chunks)) as known,
-                contextlib.aclosing(with_progress(known, self._progress, every_s=_PROGRESS_EVERY_S)) as events,
+                contextlib.aclosing(self._annotate(source, chunks)) as steps,
+                contextlib.aclosing(with_progress(steps, self._progress, every_s=_PROGRESS_EVERY_S)) as events,
             ):
                 async for event in events:
                     yield event
@@ -121,7 +121,8 @@ class Annotation:
 
     async def _annotate(
         self, source: common_pb2.VideoSource, chunks: AsyncIterable[bytes]
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[Event | None, None]:
+        """Yield what becomes known, and None after each frame."""
         first = True
         broken: Exception | None = None
         try:
@@ -139,6 +140,7 @@ class Annotation:
                     async for found in self._take(item):
                         yield found
                     self._known_s = item.frame.time_s
+                    yield None
         except DataLossError as error:
             broken = error  # what was found before is good, and is told before the error
         if first:

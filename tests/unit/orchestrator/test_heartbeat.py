@@ -43,6 +43,15 @@ async def test_progress_goes_on_between_events_that_come_without_a_pause():
     assert seen >= 3
 
 
+async def test_a_step_that_makes_nothing_known_is_not_told():
+    async def steps():
+        for event in (None, "video", None, None, "object", None):
+            yield event
+
+    told = [item async for item in with_progress(steps(), lambda: "progress", every_s=3600)]
+    assert told == ["video", "object"]
+
+
 async def test_nothing_is_told_while_there_is_nothing_to_tell():
     asked = asyncio.Event()
 

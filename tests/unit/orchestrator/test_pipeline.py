@@ -164,6 +164,24 @@ async def test_an_object_of_two_tracks_does_not_wait_for_the_pictures_of_others(
     assert told == [("cup", 2), ("laptop", 1)]
 
 
+async def test_a_reader_that_stops_at_progress_stops_the_work_also_where_nothing_is_found():
+    class Slow(Detector):
+        async def detect(self, frames, options):
+            async for item in super().detect(frames, options):
+                await asyncio.sleep(0.01)
+                yield item
+
+    frames = Frames(10_000)
+    events = annotation(frames, Slow(lambda _: [])).run(common_pb2.VideoSource(uri="file:///x"), nothing())
+    async with contextlib.aclosing(events):
+        async for event in events:
+            if isinstance(event, Progress):
+                break
+        sent = frames.sent
+        await asyncio.sleep(0.3)
+        assert sent <= frames.sent <= sent + 2
+
+
 async def test_the_last_object_that_is_wanted_is_told_though_progress_is_read_slowly():
     matcher, told = Held("drinkware"), []
     options = dataclasses.replace(OPTIONS, max_objects=1)
