@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from shoppable.client import DecoderClient, ShoppableError, open_channel
+from shoppable.client.streams import call_stream
 from shoppable.runtime.errors import InvalidRequestError, Violation
 from shoppable.runtime.interceptors import outgoing
 from shoppable.v1 import common_pb2, frame_decoder_pb2, frame_decoder_pb2_grpc
@@ -81,6 +82,70 @@ async def test_an_answer_that_cannot_be_read_is_an_error_and_not_none(intercepto
                 )
     finally:
         await server.stop(None)
+
+
+class Hungry(grpc.GenericRpcHandler):
+    """Keeps what it is sent by any call."""
+
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+
+    def service(self, details):
+        async def one(requests, context):
+            self.got += [request async for request in requests]
+            return b"answer"
+
+        async def many(requests, context):
+            async for request in requests:
+                self.got.append(request)
+                yield b"answer"
+
+        if details.method.endswith("Unary"):
+            return grpc.stream_unary_rpc_method_handler(one)
+        return grpc.stream_stream_rpc_method_handler(many)
+
+
+def written(request: bytes) -> bytes:
+    if request == b"large":
+        raise MemoryError
+    return request
+
+
+async def given(*requests):
+    for request in requests:
+        yield request
+
+
+@both_ways
+async def test_a_request_that_cannot_be_written_is_an_error_and_sends_nothing(interceptors):
+    server, hungry = grpc.aio.server(), Hungry()
+    server.add_generic_rpc_handlers([hungry])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+
+    async def last_of_stream(requests):
+        return [answer async for answer in call_stream(stream_stream, requests, timeout_s=5)][-1]
+
+    try:
+        async with open_channel(f"127.0.0.1:{port}", interceptors=interceptors) as channel:
+            unary_unary = channel.unary_unary("/any/UnaryUnary", written)
+            unary_stream = channel.unary_stream("/any/UnaryStream", written)
+            stream_stream = channel.stream_stream("/any/StreamStream", request_serializer=written)
+            for ask in (
+                lambda request: unary_unary(request, timeout=5),
+                lambda request: unary_stream(request, timeout=5).read(),
+                lambda request: last_of_stream(given(b"small", request)),
+            ):
+                with pytest.raises(ShoppableError) as caught:
+                    await ask(b"large")
+                assert (caught.value.code, caught.value.reason) == (
+                    grpc.StatusCode.UNAVAILABLE,
+                    "UNWRITABLE_REQUEST",
+                )
+                assert await ask(b"small") == b"answer"
+    finally:
+        await server.stop(None)
+    assert set(hungry.got) == {b"small"}
 
 
 @both_ways

@@ -8,6 +8,8 @@ from typing import Any
 
 import grpc
 
+from shoppable.client.serialization import serializing
+
 MAX_MESSAGE_BYTES = 64 * 2**20
 # A copy of what lies beside the protos, made by `make gen`: deadlines at most, and which calls are retried.
 _SERVICE_CONFIG = "service_config.json"
@@ -47,14 +49,16 @@ def open_channel(
         tls: What to encrypt with; None for plain text, which is for loopback and for networks that encrypt themselves.
         api_key: Sent with each call as `x-api-key`.
         token: A JWT, sent with each call as `authorization: Bearer`.
-        interceptors: More of them, called after those of the key.
+        interceptors: More of them, called after those of the key. They see requests as bytes.
     """
     identity = caller_metadata(api_key, token)
     own: list[grpc.aio.ClientInterceptor] = [_UnaryIdentity(identity), _StreamIdentity(identity)] if identity else []
     every = [*own, *interceptors]
     if tls is None:
-        return grpc.aio.insecure_channel(target, options=channel_options(), interceptors=every)
-    return grpc.aio.secure_channel(target, tls.credentials(), options=channel_options(), interceptors=every)
+        return serializing(grpc.aio.insecure_channel(target, options=channel_options(), interceptors=every))
+    return serializing(
+        grpc.aio.secure_channel(target, tls.credentials(), options=channel_options(), interceptors=every)
+    )
 
 
 def channel_options() -> list[tuple[str, str | int]]:

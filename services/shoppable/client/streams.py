@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import grpc
 
 from shoppable.client.errors import ShoppableError, readable, translated
+from shoppable.client.serialization import unwritable
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -51,6 +52,9 @@ async def call_stream(
         # gRPC cancels a call whose requests fail, and says no more.
         if source.failure:
             raise source.failure from None
+        task = asyncio.current_task()
+        if task is not None and not task.cancelling():
+            raise unwritable() from None
         raise
     finally:
         call.cancel()
