@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import grpc
 import pytest
+from google.protobuf.message import DecodeError
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -35,6 +36,7 @@ NO_MEMORY = {
     "no memory": MemoryError(),
     "no memory for a file's map": OSError(errno.ENOMEM, "Cannot allocate memory"),
     "no memory for a thread's stack": RuntimeError("can't start new thread"),
+    "no memory for a copy of a message": DecodeError("Error parsing message"),
 }
 
 
@@ -67,6 +69,8 @@ class Obedient(frame_decoder_pb2_grpc.FrameDecoderServiceServicer):
                 self.cancelled += 1
                 raise
             self.seen.append((current_request_id(), remaining_s(99.0)))
+        if order == "answer what cannot be encoded":
+            return object()
         return frame_decoder_pb2.ProbeVideoResponse()
 
     async def DecodeFrames(self, request_iterator, context):
@@ -125,6 +129,16 @@ async def test_a_server_without_memory_says_to_come_again(no_memory):
         assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY")
         assert error.retry_after_s
         await stub.ProbeVideo(order("fine"))
+
+
+async def test_an_answer_that_cannot_be_encoded_is_an_internal_error_with_its_request_id():
+    async with served() as (_, channel, _, _):
+        stub = frame_decoder_pb2_grpc.FrameDecoderServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.ProbeVideo(order("answer what cannot be encoded"))
+        error = ShoppableError.from_rpc(caught.value)
+        assert (error.code, error.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+        assert error.metadata["request_id"] in error.message
 
 
 @pytest.mark.parametrize("bytes_sent", [b"\xff\xff\xff", b"\x0a\x7f", b"\x08"])

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 import structlog
+from google.protobuf import message
 from grpc_status import rpc_status
 
 from shoppable.runtime.call import Call
@@ -45,6 +46,8 @@ def _is_of_memory(error: Exception) -> bool:
             return error.errno == errno.ENOMEM
         case RuntimeError():  # there is no room for a thread's stack
             return "can't start new thread" in str(error)
+        case message.Error():  # Protobuf copies by writing and reading: what others wrote is read before a call's work
+            return True
     return False
 
 

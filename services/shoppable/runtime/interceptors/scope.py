@@ -1,8 +1,8 @@
 """One interceptor that opens a list of scopes (async context managers) around every call of our own services.
 
-It also takes requests from the wire and decodes them itself, inside the scopes. What is refused is then never read,
-however large: a message is taken for a caller that is known and has a place. And gRPC would answer bytes that are no
-message with UNKNOWN.
+It also takes requests from the wire and decodes them itself, inside the scopes, and encodes the answers there. What is
+refused is then never read, however large: a message is taken for a caller that is known and has a place. And gRPC would
+end with UNKNOWN what cannot be decoded or encoded.
 """
 
 import asyncio
@@ -19,7 +19,9 @@ from shoppable.runtime.call import Call, deadline_of, request_id_of, serving
 from shoppable.runtime.errors import DeadlineExceededError, InvalidRequestError, Violation
 
 _ARRIVE_S = 30  # that a request of one message may take, since it holds a place
+_DECODING_TRIES = 3
 _DECODING_MARGIN = 2**20  # bytes
+_DECODING_GROWTH = 32  # bytes of memory for one on the wire: two hold an empty message of a list
 Scope = Callable[[Call], AbstractAsyncContextManager[None]]
 
 
@@ -45,6 +47,10 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
     def _wrap(self, handler: Any, service: str, method: str, request_id: str) -> Any:
         deserialize = _decoder(handler.request_deserializer)
 
+        def serialize(response: Any) -> bytes:
+            # gRPC asks too: for what was encoded here, and for what a handler wrote to the context itself.
+            return response if isinstance(response, bytes) else handler.response_serializer(response)
+
         @contextlib.asynccontextmanager
         async def scoped(raw: Any, context: Any) -> AsyncIterator[Any]:
             """Open the scopes and yield the decoded request, or an iterator of them."""
@@ -67,7 +73,7 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
         async def answer_once(raw: Any, context: Any) -> Any:
             async with scoped(raw, context) as request:
                 behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
-                return await behaviour(request, context)
+                return serialize(await behaviour(request, context))
 
         async def answer_many(raw: Any, context: Any) -> AsyncIterator[Any]:
             async with scoped(raw, context) as request:
@@ -78,26 +84,30 @@ class ScopeInterceptor(grpc.aio.ServerInterceptor):
                     return
                 async with contextlib.aclosing(responses):
                     async for response in responses:
-                        yield response
+                        yield serialize(response)
 
         # As if all methods took streams: gRPC reads the message of one that does not before it asks anybody.
         make: Any = grpc.stream_unary_rpc_method_handler
         if handler.response_streaming:
             make = grpc.stream_stream_rpc_method_handler
         behaviour = answer_many if handler.response_streaming else answer_once
-        return make(behaviour, request_deserializer=None, response_serializer=handler.response_serializer)
+        return make(behaviour, request_deserializer=None, response_serializer=serialize)
 
 
 def _decoder(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
     def decode(raw: bytes) -> Any:
         if deserializer is None:
             return raw
-        try:
-            return deserializer(raw)
-        except DecodeError as error:
-            bytes(_DECODING_MARGIN + 2 * len(raw))  # MemoryError, where that is the reason: the decoder does not say
-            violation = Violation("request", "is not a valid message of this method")
-            raise InvalidRequestError([violation], reason="MALFORMED_MESSAGE") from error
+        for _ in range(_DECODING_TRIES):
+            try:
+                return deserializer(raw)
+            except DecodeError as error:
+                failure = error
+                # It may be for want of memory: the decoder does not say. Then this is a MemoryError, or what was
+                # wanted has come free meanwhile.
+                bytes(_DECODING_MARGIN + _DECODING_GROWTH * len(raw))
+        violation = Violation("request", "is not a valid message of this method")
+        raise InvalidRequestError([violation], reason="MALFORMED_MESSAGE") from failure
 
     return decode
 
