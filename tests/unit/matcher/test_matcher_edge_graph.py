@@ -35,13 +35,20 @@ def fill(folder: Path, vectors: np.ndarray) -> None:
     catalog.close()
 
 
-@pytest.mark.parametrize("made_before_quantization", [False, True])
+@pytest.mark.parametrize(
+    "made_with",
+    [
+        pytest.param({}, id="what a filter leaves is compared"),
+        pytest.param({"_COMPARED": 100}, id="what a filter leaves is searched by the graph"),
+        pytest.param({"_QUANTIZATION": None}, id="a shard without 8 bits"),
+    ],
+)
 def test_a_graph_finds_what_a_comparison_of_all_finds(
-    tmp_path: Path, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch, made_before_quantization: bool
+    tmp_path: Path, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch, made_with: dict[str, object]
 ) -> None:
-    with monkeypatch.context() as earlier:
-        if made_before_quantization:
-            earlier.setattr(edge_catalog, "_QUANTIZATION", None)
+    with monkeypatch.context() as making:
+        for name, value in made_with.items():
+            making.setattr(edge_catalog, name, value)
         fill(tmp_path / "shop", vectors)
     monkeypatch.setattr(edge_catalog, "_OPTIMIZE_FROM", 1000)
     catalog = EdgeCatalog.open(tmp_path / "shop")
