@@ -36,19 +36,21 @@ def _open(
     make: Callable[..., Any],
     whole: Callable[[_Serializer, Any], Any],
     method: str,
-    request_serializer: _Serializer = bytes,
+    request_serializer: _Serializer | None = None,
     *rest: Any,
     **named: Any,
 ) -> Any:
+    serializer = request_serializer or bytes
+
     def unless_bytes(request: Any) -> bytes:
-        return request if isinstance(request, bytes) else request_serializer(request)
+        return request if isinstance(request, bytes) else serializer(request)
 
     multicallable = make(method, unless_bytes, *rest, **named)
 
     def call(request: Any = None, *arguments: Any, **options: Any) -> Any:
         if request is None:  # a stream whose requests are written one by one
             return multicallable(None, *arguments, **options)
-        return multicallable(whole(request_serializer, request), *arguments, **options)
+        return multicallable(whole(serializer, request), *arguments, **options)
 
     return call
 
